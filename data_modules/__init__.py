@@ -1,0 +1,1 @@
+"""The data: one LightningDataModule per dataset."""

@@ -1,0 +1,1 @@
+"""The architectures, one file each; a network is chosen by its file name."""
