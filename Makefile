@@ -1,0 +1,76 @@
+# Thin: makes .venv where it is missing or older than requirements.lock, then calls `mer`.
+# Every variable becomes the option of the same name; ARGS goes to the command as it is.
+
+PYTHON ?= python3.11
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+quote = '$(subst ','\'',$(1))'
+option = $(if $($(2)),$(1) $(call quote,$($(2))))
+DATASET_OPTION = --dataset $(call quote,$(or $(DATASET),synthetic))
+CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call option,--recipe,RECIPE)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup sweep prepare status report test smoke lint lock clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@printf '%s\n' '' 'Variables: DATASET=synthetic DATA=/path PROTOCOL= MODEL= RECIPE=quick|paper SEEDS=0,1 DEVICES=0,1 ARGS="..."' \
+		'           PYTHON=python3.11 (or 3.12) makes .venv'
+
+setup: $(READY) ## make .venv: Python, the locked packages, mer itself
+
+sweep: $(READY) ## train and test every fold of DATASET, then print the scores
+	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(ARGS)
+
+prepare: $(READY) ## fill the cache of DATASET and train nothing
+	$(BIN)/mer prepare $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(ARGS)
+
+status: $(READY) ## folds done and pooled scores so far
+	$(BIN)/mer status $(ARGS)
+
+report: $(READY) ## write the report over everything in results
+	$(BIN)/mer report $(ARGS)
+
+test: $(READY) ## all tests, on every core
+	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)
+
+smoke: $(READY) ## a whole small sweep on synthetic faces, in a temporary folder
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -ex && \
+	$(BIN)/mer synthesize --root "$$folder/data" --subjects 3 --clips 6 && \
+	$(BIN)/mer sweep --dataset synthetic --root "$$folder/data" --model ststnet --results "$$folder/results" --cache "$$folder/cache" $(ARGS)
+
+lint: $(READY) ## ruff (lint and format) and pyright
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+# uv writes a condition beside every line, of which only "not on macOS" says anything here.
+lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+		--output-file requirements.lock pyproject.toml $(ARGS)
+	{ echo '# Made by `make lock` (uv pip compile --universal --extra dev) from pyproject.toml, not edited by hand.'; \
+	  sed -E "/^#/d; s/ ;.*darwin.*//; s/ ;.*/ ; sys_platform == 'linux'/" requirements.lock; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean: ## remove .venv and what builds leave behind; never data, cache or results
+	rm -rf $(VENV) build src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	find src data_modules experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# .ready is written last, so that a set-up that failed or was interrupted is done again from the start; it holds the
+# folder's name, because an environment does not work from a folder that was moved or copied.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || \
+		{ echo 'mer needs Python 3.11 or 3.12 with venv, and "$(PYTHON)" is not that: install it (Debian, Ubuntu: apt-get install python3.11-venv) or name one, make PYTHON=/path/to/python' >&2; exit 2; }
+	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd)" || { set -ex; $(PYTHON) -m venv --clear $(VENV); $(BIN)/python -m pip install --quiet uv; }
+	@rm -f $@
+	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@pwd > $@

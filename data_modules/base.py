@@ -1,0 +1,213 @@
+"""What every dataset shares: the protocol's clips as tensors on the device, folds, full batches, augmentation."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from data_modules import protocols
+from mer import InputError
+
+Batch = dict[str, Tensor]
+
+
+def generator(*key: object) -> torch.Generator:
+    """A random stream on the CPU that depends on the key alone, not on the order of the work."""
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
+    return torch.Generator().manual_seed(seed % 2**63)
+
+
+class Batches:
+    """Batches of a tensor store that lives on the device: a batch is an index.
+
+    In training the rows form one endless stream of shuffled passes, cut into full batches, which goes on from pass to
+    pass; at test time they come once, in order, in one batch.
+
+    Args:
+        store: Tensors of all clips, equal first dimension.
+        rows: The rows to serve.
+        size: Batch size in training; None serves the rows once, in order, whole.
+        draws: Random stream of the order and the augmentation.
+        augment: Changes a training batch.
+    """
+
+    def __init__(
+        self,
+        store: Batch,
+        rows: list[int],
+        size: int | None = None,
+        draws: torch.Generator | None = None,
+        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
+    ):
+        self.store, self.rows, self.size = store, torch.tensor(rows), size
+        self.draws, self.augment = draws or torch.Generator(), augment
+        self.waiting = torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        """Batches of one pass."""
+        return 1 if self.size is None else -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.size is None:
+            yield self._take(self.rows)
+            return
+        for _ in range(len(self)):
+            while len(self.waiting) < self.size:
+                order = torch.randperm(len(self.rows), generator=self.draws)
+                self.waiting = torch.cat([self.waiting, self.rows[order]])
+            rows, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
+            batch = self._take(rows)
+            yield self.augment(batch, self.draws) if self.augment else batch
+
+    def _take(self, rows: Tensor) -> Batch:
+        rows = rows.to(self.store["target"].device)
+        return {name: tensor[rows] for name, tensor in self.store.items()}
+
+
+class FlowDataModule(LightningDataModule):
+    """Clips of a protocol as flow maps, one subject held out.
+
+    A batch is a dict of tensors on the device: ``flow`` (B, 3, size, size), which is u (right) and v (down) in pixels of
+    the stored map and the strain magnitude; ``target`` (B,), the class; ``clip`` (B,), the row of ``clips``.
+
+    Args:
+        root: The dataset's folder; ``data/<name>`` by default.
+        protocol: Name of the protocol, see ``protocols.py``.
+        split: How clips are split into folds.
+        inputs: Tensors that the model reads; only those are prepared and loaded.
+        size: Side in pixels of the maps that the model sees.
+        batch_size: Clips of a training batch; every batch is full.
+        flip: Probability of a horizontal flip, which also negates u.
+    """
+
+    name: ClassVar[str]
+    default_protocol: ClassVar[str]
+    database: ClassVar[str | None] = None
+    available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
+    places: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
+    revision: ClassVar[int] = 1  # raised by hand when the same files give other tensors
+
+    def __init__(
+        self,
+        root: str = "",
+        protocol: str = "",
+        split: str = "loso",
+        inputs: tuple[str, ...] = ("flow",),
+        size: int = 28,
+        batch_size: int = 32,
+        flip: float = 0.5,
+    ):
+        super().__init__()
+        if size < 8 or batch_size < 1 or not 0 <= flip <= 1:
+            raise InputError(f"size {size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1")
+        self.root = Path(root or f"data/{self.name}")
+        self.protocol = protocol or self.default_protocol
+        self.split, self.inputs, self.size, self.batch_size, self.flip = split, inputs, size, batch_size, flip
+        self.classes = protocols.protocol(self.protocol).classes
+        self.store: Batch = {}
+        self.fold, self.seed = "", 0
+        unknown = set(inputs) - set(self.available_inputs)
+        if unknown:
+            raise InputError(
+                f"dataset '{self.name}' has no {', '.join(sorted(unknown))}; it has {', '.join(self.available_inputs)}"
+            )
+
+    # What a dataset declares
+
+    def read_clips(self) -> pd.DataFrame:
+        """The dataset's clip table, all labelled clips, validated.
+
+        Raises:
+            InputError: If the folder is missing or holds something else; every problem is listed.
+        """
+        raise NotImplementedError
+
+    def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
+        """Size in bytes of every file that the clips are read from, by path below the root."""
+        raise NotImplementedError
+
+    def load(self, clips: pd.DataFrame) -> Batch:
+        """The model's inputs for the clips, in the order of the table: ``flow`` (N, 3, size, size)."""
+        raise NotImplementedError
+
+    def label(self, clips: pd.DataFrame) -> pd.DataFrame:
+        """The clips that take part in the protocol, with their class in a new column ``target``."""
+        return protocols.select(clips, self.protocol, self.database)
+
+    # What follows from it
+
+    @cached_property
+    def all_clips(self) -> pd.DataFrame:
+        """The dataset's clip table."""
+        return self.read_clips()
+
+    @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The clips of the protocol that can be used; the column ``target`` is the class name."""
+        return self.label(self.all_clips)
+
+    @cached_property
+    def folds(self) -> dict[str, list[int]]:
+        """Rows of ``clips`` that each fold holds out, by fold name."""
+        return protocols.folds(self.clips, self.split)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the dataset's clip table and of the size of every source file."""
+        table = self.all_clips.drop(columns="folder", errors="ignore").to_csv(index=False)
+        files = sorted(self.source_files(self.all_clips).items())
+        return hashlib.sha256(repr((table, files)).encode()).hexdigest()
+
+    def hold_out(self, fold: str, seed: int) -> None:
+        """Choose the fold, and the seed of the order of the training batches.
+
+        Raises:
+            InputError: If there is no such fold.
+        """
+        if fold not in self.folds:
+            raise InputError(f"there is no fold '{fold}'; there are {', '.join(self.folds)}")
+        self.fold, self.seed = fold, seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the tensors of all clips on the device, once."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if not self.store:
+            tensors = self.load(self.clips)
+            tensors["target"] = torch.tensor([self.classes.index(name) for name in self.clips["target"]])
+            tensors["clip"] = torch.arange(len(self.clips))
+            self.store = tensors
+        self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
+
+    def train_dataloader(self) -> Batches:
+        held_out = set(self.folds[self.fold])
+        rows = [row for row in range(len(self.clips)) if row not in held_out]
+        return Batches(self.store, rows, self.batch_size, generator("order", self.seed, self.fold), self.augment)
+
+    def test_dataloader(self) -> Batches:
+        return Batches(self.store, self.folds[self.fold])
+
+    def augment(self, batch: Batch, draws: torch.Generator) -> Batch:
+        """Flip some clips of a training batch from left to right."""
+        chosen = torch.rand(len(batch["target"]), generator=draws) < self.flip
+        flow = batch["flow"]
+        chosen = chosen.to(flow.device).view(-1, 1, 1, 1)
+        return {**batch, "flow": torch.where(chosen, mirror(flow), flow)}
+
+
+def mirror(flow: Tensor) -> Tensor:
+    """The flow map of the mirrored clip, shape (B, 3, H, W): columns reversed and u negated."""
+    return flow.flip(-1) * flow.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+
+
+def resize(maps: Tensor, size: int) -> Tensor:
+    """Resample maps (N, C, h, w) to a square, averaging over areas; values keep their unit."""
+    if maps.shape[-2:] == (size, size):
+        return maps
+    return interpolate(maps, (size, size), mode="area" if min(maps.shape[-2:]) >= size else "bilinear")

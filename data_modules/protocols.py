@@ -1,0 +1,156 @@
+"""Protocols: which clips take part and which class an emotion stands for; folds that leave one subject out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from mer import InputError
+
+NEGATIVE = ("negative", "positive", "surprise")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to score clips that papers share.
+
+    Attributes:
+        classes: The fixed list of classes, in order; a target is an index into it.
+        emotions: Per database the class of each emotion. An emotion that is not listed does not take part.
+        left_out: Reason by (database, subject, clip) for clips that the protocol's authors leave out.
+        parts: Clips, subjects and clips per class that each database's real sheet gives under this protocol.
+    """
+
+    classes: tuple[str, ...]
+    emotions: Mapping[str, Mapping[str, str]]
+    left_out: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    parts: Mapping[str, tuple[int, int, tuple[int, ...]]] = field(default_factory=dict)
+
+
+def _same(*emotions: str) -> dict[str, str]:
+    return {emotion: emotion for emotion in emotions}
+
+
+def _merge(**classes: str) -> dict[str, str]:
+    return {emotion: name for name, emotions in classes.items() for emotion in emotions.split()}
+
+
+_CASME2_3 = _merge(negative="disgust repression", positive="happiness", surprise="surprise")
+_SAMM_3 = _merge(negative="anger contempt disgust fear sadness", positive="happiness", surprise="surprise")
+_SMIC_3 = _same(*NEGATIVE)
+_CASME3_NEGATIVE = "disgust fear anger sad"
+
+PROTOCOLS: dict[str, Protocol] = {
+    # See, Yap, Li, Hong and Wang, "MEGC 2019: the second facial micro-expressions grand challenge", FG 2019.
+    "megc2019": Protocol(
+        NEGATIVE,
+        {"casme2": _CASME2_3, "samm": _SAMM_3, "smic": _SMIC_3},
+        left_out={
+            ("casme2", "sub04", "EP12_01f"): "its apex is not annotated",
+            ("casme2", "sub05", "EP09_05f"): "its apex is its onset",
+        },
+        parts={
+            "casme2": (145, 24, (88, 32, 25)),
+            "samm": (133, 28, (92, 26, 15)),
+            "smic": (164, 16, (70, 51, 43)),
+        },
+    ),
+    "casme2-5": Protocol(
+        ("happiness", "surprise", "disgust", "repression", "others"),
+        {"casme2": _same("happiness", "surprise", "disgust", "repression", "others")},
+        parts={"casme2": (246, 26, (32, 25, 63, 27, 99))},
+    ),
+    "casme2-3": Protocol(NEGATIVE, {"casme2": _CASME2_3}, parts={"casme2": (147, 24, (90, 32, 25))}),
+    "samm-5": Protocol(
+        ("anger", "happiness", "contempt", "surprise", "other"),
+        {"samm": _same("anger", "happiness", "contempt", "surprise", "other")},
+        parts={"samm": (136, 27, (57, 26, 12, 15, 26))},
+    ),
+    "samm-3": Protocol(NEGATIVE, {"samm": _SAMM_3}, parts={"samm": (133, 28, (92, 26, 15))}),
+    "smic-3": Protocol(NEGATIVE, {"smic": _SMIC_3}, parts={"smic": (164, 16, (70, 51, 43))}),
+    "casme3-7": Protocol(
+        ("disgust", "surprise", "others", "fear", "anger", "sad", "happy"),
+        {"casme3": _same("disgust", "surprise", "others", "fear", "anger", "sad", "happy")},
+        parts={"casme3": (860, 94, (250, 187, 161, 86, 64, 57, 55))},
+    ),
+    "casme3-4": Protocol(
+        (*NEGATIVE, "others"),
+        {"casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise", others="others")},
+        parts={"casme3": (860, 94, (457, 55, 187, 161))},
+    ),
+    "casme3-3": Protocol(
+        NEGATIVE,
+        {"casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise")},
+        parts={"casme3": (699, 88, (457, 55, 187))},
+    ),
+}
+
+SPLITS = ("loso",)
+
+
+def protocol(name: str) -> Protocol:
+    """Look a protocol up by its name.
+
+    Raises:
+        InputError: If there is no such protocol; the message lists those that there are.
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"unknown protocol '{name}'; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.DataFrame:
+    """The clips that take part in a protocol, with their class in a new column ``target``.
+
+    Args:
+        clips: A clip table.
+        name: The protocol.
+        database: Whose emotions the labels are; by default what the column ``dataset`` says, clip by clip.
+
+    Returns:
+        The rows that take part, in the order of the table, renumbered from 0.
+
+    Raises:
+        InputError: If no clip takes part.
+    """
+    rules = protocol(name)
+
+    def target(row: pd.Series) -> str | None:
+        of = database or row["dataset"]
+        if (of, row["subject"], row["clip"]) in rules.left_out:
+            return None
+        return rules.emotions.get(of, {}).get(row["emotion"])
+
+    targets = [target(row) for _, row in clips.iterrows()]
+    chosen = clips.assign(target=targets)
+    chosen = chosen[[value is not None for value in targets]].reset_index(drop=True)
+    if chosen.empty:
+        known = sorted({emotion for emotions in rules.emotions.values() for emotion in emotions})
+        found = sorted(set(clips["emotion"].astype(str)))
+        raise InputError(
+            f"no clip takes part in protocol '{name}', which knows {', '.join(known)}; "
+            f"the data have {', '.join(found) or 'no clips'}. Choose another with --protocol."
+        )
+    return chosen
+
+
+def folds(clips: pd.DataFrame, split: str = "loso") -> dict[str, list[int]]:
+    """Test rows of every fold; together they hold every row once.
+
+    Args:
+        clips: Table with ``dataset`` and ``subject``.
+        split: ``loso`` holds out one subject at a time; a subject is the pair (dataset, subject).
+
+    Returns:
+        Row numbers by fold name ``<dataset>-<subject>``, sorted by name.
+
+    Raises:
+        InputError: If the split is unknown, or leaves nobody to train on.
+    """
+    if split not in SPLITS:
+        raise InputError(f"unknown split '{split}'; there are {', '.join(SPLITS)}")
+    names = clips["dataset"] + "-" + clips["subject"]
+    groups = {name: [int(row) for row in rows] for name, rows in names.groupby(names).groups.items()}
+    if len(groups) < 2:
+        raise InputError(f"leaving one subject out needs at least two subjects; there is only {', '.join(groups)}")
+    return dict(sorted(groups.items()))

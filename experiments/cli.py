@@ -1,0 +1,227 @@
+"""The command ``mer``. What is heavy is imported inside the commands, so that ``mer --help`` answers at once."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from data_modules import DATASETS
+from mer import InputError, __version__, near
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.jobs import Job
+
+STATUS_OF_WRONG_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments get one line that holds the wrong word and the names near it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def check(self, unknown: list[str]) -> None:
+        """Refuse arguments that nothing understands.
+
+        Raises:
+            InputError: If there are any.
+        """
+        for word in unknown[:1]:
+            name = word.split("=")[0]
+            hint = near(name, (option for action in self._actions for option in action.option_strings))
+            raise InputError(f"unknown option {name}{hint or f' (see {self.prog} --help)'}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        Exit status: 0; 1 if folds failed; 2 if the input was wrong; 130 if it was interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(arguments)
+    except InputError as error:
+        print(f"mer: {error}", file=sys.stderr)
+        return STATUS_OF_WRONG_INPUT
+    except KeyboardInterrupt:
+        print("mer: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    parser, commands = _parser()
+    own, beyond = arguments, []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        own, beyond = arguments[:cut], arguments[cut + 1 :]
+    options, unknown = parser.parse_known_args(own)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    if options.command in ("prepare", "train", "sweep"):
+        beyond, unknown = _class_options(unknown)[0] + beyond, _class_options(unknown)[1]
+    else:
+        unknown += beyond
+    commands[options.command].check(unknown)
+    options.options = tuple(beyond)
+    return options.run(options)
+
+
+def _class_options(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split off options of classes, ``--model.lr=1e-3`` or ``--model.lr 1e-3``; they need no ``--`` before them."""
+    chosen, others, takes_value = [], [], False
+    for word in words:
+        mine = bool(re.match(r"--(model|data|trainer)\.", word))
+        (chosen if mine or (takes_value and not word.startswith("--")) else others).append(word)
+        takes_value = mine and "=" not in word
+    return chosen, others
+
+
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="mer", allow_abbrev=False)
+    parser.description = "Micro-expression recognition from optical flow, one subject left out at a time."
+    parser.add_argument("--version", action="version", version=f"mer {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    synthesize = command("synthesize", _synthesize, "write a synthetic dataset in CASME II's layout")
+    synthesize.add_argument("--root", type=Path, required=True, help="new folder to write")
+    synthesize.add_argument("--subjects", type=_positive, default=10, help="number of subjects (default 10)")
+    synthesize.add_argument("--clips", type=_positive, default=15, help="clips per subject (default 15)")
+    synthesize.add_argument("--seed", type=int, default=0)
+    _add_workers(synthesize)
+
+    prepare = command("prepare", _prepare, "compute and cache what the models read")
+    train = command("train", _train, "train and test one fold")
+    sweep = command("sweep", _sweep, "train every fold that is not done, then report")
+    for added in (prepare, train, sweep):
+        _add_data(added)
+        added.epilog = "Any option of a class may follow, e.g. --model.lr=1e-3 --data.size=56 --trainer.max_steps=200."
+    train.add_argument("--fold", required=True, help="the subject to hold out, <database>-<subject>")
+    train.add_argument("--seed", type=int, default=0)
+    sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
+    for added in (train, sweep):
+        added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
+    sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")
+
+    status = command("status", _status, "folds done and pooled scores of every cell")
+    status.add_argument("--json", action="store_true", help="print them for machines")
+    report = command("report", _report, "write results/report.md from the results alone")
+    for added in (train, sweep, status, report):
+        added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
+    return parser, commands.choices
+
+
+def _add_data(parser: Parser) -> None:
+    parser.add_argument("--dataset", default="synthetic", help=f"one of {', '.join(DATASETS)} (default synthetic)")
+    parser.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
+    parser.add_argument("--protocol", default="", help="classes and clips that take part (default: the dataset's own)")
+    parser.add_argument("--model", default="", help="comma-separated (default: ahmsa_net,ststnet)")
+    parser.add_argument("--recipe", default="quick", help="quick (a schedule of minutes, default) or paper")
+    parser.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
+    _add_workers(parser)
+
+
+def _add_workers(parser: Parser) -> None:
+    parser.add_argument("--workers", type=_positive, help="processes on the CPU (default: one per core)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers like 0,1,2")
+    return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+
+
+def _synthesize(options: argparse.Namespace) -> int:
+    from data_modules.synthesize import synthesize
+
+    synthesize(
+        options.root, subjects=options.subjects, clips=options.clips, seed=options.seed, workers=options.workers
+    )
+    return 0
+
+
+def _jobs(options: argparse.Namespace) -> list["Job"]:
+    """One job per model; the names are checked before anything heavy is imported."""
+    from experiments.jobs import DEFAULT_MODELS, Job
+
+    shared = {name: getattr(options, name, "") for name in ("dataset", "recipe", "root", "protocol", "cache")}
+    names = options.model.split(",") if options.model else DEFAULT_MODELS
+    results = str(getattr(options, "results", ""))
+    workers = options.workers or len(os.sched_getaffinity(0))
+    return [Job(model=name, results=results, workers=workers, options=options.options, **shared) for name in names]
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    jobs = _jobs(options)
+    from experiments.train import Experiment
+
+    for experiment in [Experiment(job) for job in jobs]:
+        experiment.data.prepare_data()
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    jobs = _jobs(options)
+    if len(jobs) > 1:
+        raise InputError("mer train takes one model; name it with --model")
+    from experiments.train import train_one
+
+    return train_one(jobs[0], options.fold, options.seed, options.devices)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    jobs = _jobs(options)
+    from experiments import executors
+
+    if not options.dry_run:
+        executors.warm_up()  # imports torch beside this process, which does the same
+    from experiments.sweep import sweep
+
+    devices = executors.devices(options.devices, jobs[0].workers)
+    return sweep(jobs, options.seeds, devices, _console(), dry_run=options.dry_run)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=150)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from experiments import report
+
+    if options.json:
+        print(json.dumps(report.status(options.results), indent=1))
+    else:
+        report.show(options.results, _console())
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from experiments import report
+
+    report.show(options.results, _console())
+    print(f"report: {report.write(options.results)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

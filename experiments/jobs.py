@@ -1,0 +1,68 @@
+"""What the command line asks for, by name: dataset, model, recipe. No torch."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from data_modules import DATASETS
+from data_modules.protocols import PROTOCOLS
+from mer import InputError, near
+
+CONFIGS = Path(__file__).parent / "configs"
+DEFAULT_MODELS = ("ahmsa_net", "ststnet")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One dataset, model and recipe, and what the command line changes of it.
+
+    Raises:
+        InputError: If one of the names is unknown; the message has those that are near.
+    """
+
+    dataset: str
+    model: str
+    recipe: str = "quick"
+    root: str = ""
+    protocol: str = ""
+    cache: str = "cache"
+    results: str = "results"
+    workers: int = 1
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        check("dataset", self.dataset, list(DATASETS))
+        check("model", self.model, models())
+        check("recipe", self.recipe, list(self._recipes()))
+        if self.protocol:
+            check("protocol", self.protocol, list(PROTOCOLS))
+
+    def read_recipe(self) -> dict:
+        """The recipe as written in ``configs/<model>.yaml``."""
+        return self._recipes()[self.recipe]
+
+    def _recipes(self) -> dict:
+        return yaml.safe_load((CONFIGS / f"{self.model}.yaml").read_text())
+
+
+def models() -> list[str]:
+    """Names of the models that have a file of recipes."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def check(kind: str, name: str, known: list[str]) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        InputError: With the name, those near it and all there are.
+    """
+    if name not in known:
+        raise InputError(f"unknown {kind} '{name}'; there are {', '.join(known)}{near(name, known)}")
+
+
+def load_class(path: str) -> type:
+    """The class that a dotted path names."""
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,143 @@
+"""Cells x seeds -> pending folds -> workers -> pooled scores."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from experiments import executors, report
+from experiments.executors import Failure
+from experiments.jobs import Job
+from experiments.results import Cell
+from experiments.tracking import Tracker
+from experiments.train import Experiment, estimate, run_fold
+from mer import metrics
+
+EVERY = 20  # seconds between two lines of progress where there is no terminal
+
+
+Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: one thing to train
+
+
+def sweep(
+    jobs: Sequence[Job], seeds: Sequence[int], devices: Sequence[str], console: Console, dry_run: bool = False
+) -> int:
+    """Train every fold that has no file yet, then report.
+
+    Returns:
+        Exit status: 0, or 1 if a fold failed in every try.
+
+    Raises:
+        InputError: If something is wrong with a job or its data; nothing has been trained then.
+    """
+    experiments = [Experiment(job) for job in jobs]  # all are parsed before the first one starts
+    if not dry_run:
+        for chosen in experiments:
+            chosen.data.prepare_data()
+    pending = [
+        (chosen, fold, seed)
+        for chosen in experiments
+        for seed in seeds
+        for fold in chosen.data.folds
+        if not chosen.cell.file(seed, fold).exists()
+    ]
+    if dry_run:
+        _plan(console, experiments, pending, len(seeds), len(devices))
+        return 0
+    for chosen in experiments:
+        chosen.cell.describe(chosen.data.clips, chosen.yaml)
+    failures = _train(pending, devices, console)
+    report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
+    console.print(f"report: {report.write(Path(jobs[0].results))}")
+    for reason in dict.fromkeys(failure.reason for _, failure in failures):
+        same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
+        console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
+    return 1 if failures else 0
+
+
+def _plan(console: Console, experiments: Sequence[Experiment], pending: Sequence[Fold], seeds: int, workers: int) -> None:
+    total = 0.0
+    for chosen in experiments:
+        mine = sum(other is chosen for other, _, _ in pending)
+        every = len(chosen.data.folds) * seeds
+        seconds = estimate(chosen) if mine else 0.0
+        total += seconds * mine
+        console.print(
+            f"{chosen.job.dataset} {chosen.data.protocol} {chosen.job.model}-{chosen.digest}: {every} folds, "
+            f"{every - mine} done, {mine} to train" + (f", about {seconds:.0f} s each on one core" if mine else "")
+        )
+    console.print(f"{len(pending)} folds to train, about {total / workers / 60:.1f} min with {workers} worker(s)")
+
+
+def _train(pending: Sequence[Fold], devices: Sequence[str], console: Console) -> list[tuple[Fold, Failure]]:
+    if not pending:
+        return []
+    tracker, failures = Tracker(Path(pending[0][0].job.results)), []
+    work = [(chosen.job, fold, seed) for chosen, fold, seed in pending]
+    with Display(console, pending) as display:
+        for index, outcome in executors.run(run_fold, work, devices):
+            chosen, fold, seed = pending[index]
+            failed = isinstance(outcome, Failure)
+            if failed:
+                failures.append((pending[index], outcome))
+            else:
+                config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed, "fold": fold}
+                tracker.log(chosen.cell, "fold", seed, fold, config, outcome, {})
+            display.advance(chosen.cell, fold, seed, failed)
+    for chosen, seed in dict.fromkeys((chosen, seed) for chosen, _, seed in pending):
+        config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed}
+        tracker.log(chosen.cell, "sweep", seed, "pooled", config, [], report.seed_status(chosen.cell, seed))
+    tracker.close()
+    return failures
+
+
+class Display:
+    """Folds done, time left and running pooled UF1 of every cell and seed: bars on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console, pending: Sequence[tuple[Experiment, str, int]]):
+        self.console, self.total, self.ended = console, len(pending), 0
+        self.start = self.told = time.monotonic()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("folds, UF1 {task.fields[uf1]}"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.tasks: dict[tuple[Cell, int], TaskID] = {}
+        for chosen, _, seed in pending:
+            cell = chosen.cell
+            if (cell, seed) not in self.tasks:
+                name, done = f"{cell.dataset} {cell.model} seed {seed}", len(cell.done(seed))
+                task = self.bars.add_task(name, total=len(cell.folds), completed=done, uf1="", left="")
+                self.tasks[cell, seed] = task
+
+    def __enter__(self) -> "Display":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def advance(self, cell: Cell, fold: str, seed: int, failed: bool) -> None:
+        """Count one fold that has ended."""
+        self.ended += 1
+        now = time.monotonic()
+        left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
+        uf1 = "" if failed else f"{_running(cell, seed):.3f}"
+        self.bars.update(self.tasks[cell, seed], advance=not failed, uf1=uf1, left=left)
+        if not self.console.is_terminal and (now - self.told > EVERY or self.ended in (1, self.total)):
+            self.told = now
+            self.console.print(
+                f"{self.ended} of {self.total} folds, {left}; last: {cell.model} seed {seed} {fold}, "
+                + ("failed" if failed else f"running UF1 {uf1}")
+            )
+
+
+def _running(cell: Cell, seed: int) -> float:
+    """Pooled UF1 of the folds done so far, in which a class may have no clip yet."""
+    return float(metrics.uf1(metrics.confusion(cell.pooled(seed), cell.classes)))

@@ -1,0 +1,303 @@
+"""Trains and tests one fold; a job is the command line that repeats it.
+
+The configuration is LightningCLI's: ``model.*`` is the task with its network, ``data.*`` the dataset, ``trainer.*``
+Lightning's trainer, each with the arguments of its class. A recipe of ``configs/<model>.yaml`` fills it in.
+"""
+
+import logging
+import platform
+import resource
+import time
+import warnings
+from argparse import ArgumentError
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import lightning
+import pandas as pd
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch import Tensor
+
+from data_modules import DATASETS
+from data_modules.base import FlowDataModule, generator
+from data_modules.cache import digest
+from data_modules.protocols import protocol
+from experiments import executors
+from experiments.jobs import Job, load_class, near
+from experiments.results import Cell
+from mer import InputError
+from mer.task import Task
+
+# Trainer arguments that can change a prediction; the others say where and how loudly.
+TRAINER = ("max_steps", "max_epochs", "precision", "gradient_clip_val", "gradient_clip_algorithm", "callbacks")
+
+
+class FoldCLI(LightningCLI):
+    """LightningCLI as a parser: folds are instantiated one by one, many from one configuration."""
+
+    def __init__(self, args: list[str]):
+        super().__init__(
+            Task,
+            FlowDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            args=args,
+            save_config_callback=None,
+            seed_everything_default=False,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Derive what the classes have in common, so that each value is written once."""
+        network = "model.init_args.network"
+        parser.link_arguments(
+            "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
+        )
+        parser.link_arguments("data.init_args.size", f"{network}.init_args.size")
+        parser.link_arguments(network, "data.init_args.inputs", lambda chosen: load_class(chosen.class_path).inputs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Parse these arguments, whatever the command line of the process is."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Leave it to ``Experiment``."""
+
+
+class Experiment:
+    """A job's configuration, and its folds.
+
+    Raises:
+        InputError: If the job names a dataset, model, recipe or option that there is not.
+    """
+
+    def __init__(self, job: Job):
+        self.job = job
+        arguments = ["--config", yaml.safe_dump(_configuration(job))]
+        try:
+            self.cli = FoldCLI([*arguments, *job.options])
+        except ArgumentError as error:
+            raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
+        self.config: Namespace = self.cli.config
+        if self.config.trainer.precision is None:
+            self.config.trainer.precision = "bf16-mixed" if _has_bf16() else "32-true"
+
+    @cached_property
+    def data(self) -> FlowDataModule:
+        """The dataset, shared by all folds."""
+        return self._instantiate().data
+
+    @cached_property
+    def cell(self) -> Cell:
+        """Where the predictions lie."""
+        job, data = self.job, self.data
+        return Cell(Path(job.results), job.dataset, data.protocol, data.split, job.model, self.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that can change a prediction."""
+        config = self.config.as_dict()
+        for place in self.data.places:
+            config["data"]["init_args"].pop(place)
+        network = load_class(self.config.model.init_args.network.class_path)
+        return digest(
+            {
+                "model": config["model"],
+                "data": config["data"],
+                "trainer": {name: config["trainer"][name] for name in TRAINER},
+                "revisions": {"data": self.data.revision, "network": network.revision},
+                "fingerprint": self.data.fingerprint,
+            }
+        )
+
+    @property
+    def yaml(self) -> str:
+        """The resolved configuration."""
+        return self.cli.parser.dump(self.config, skip_link_targets=False)
+
+    def train(self, fold: str, seed: int) -> tuple[pd.DataFrame, dict, list[dict]]:
+        """Train without the fold's subject, then predict its clips.
+
+        Returns:
+            One row per test clip; facts about the run, never compared; the training curve.
+        """
+        start = time.perf_counter()
+        self.data.hold_out(fold, seed)
+        torch.manual_seed(seed)  # the initial weights depend on the seed alone
+        objects = self._instantiate()
+        curve, optimistic = Curve(), Optimistic()
+        trainer = _trainer(objects.trainer, curve, optimistic)
+        torch.manual_seed(generator("noise", seed, fold).initial_seed())
+        trainer.fit(objects.model, datamodule=self.data)
+        honest = predict(trainer, objects.model)
+        table = self._table(honest, optimistic.best)
+        facts = {
+            "fold": fold,
+            "seconds": round(time.perf_counter() - start, 3),
+            "steps": trainer.global_step,
+            "peak_memory_mb": _peak_memory(),
+            "device": _device_name(),
+            "versions": {
+                "python": platform.python_version(),
+                **{package.__name__: str(package.__version__) for package in (torch, lightning)},
+            },
+        }
+        return table, facts, curve.rows
+
+    def run(self, fold: str, seed: int) -> list[dict]:
+        """Train a fold and write its files; returns the training curve."""
+        predictions, facts, curve = self.train(fold, seed)
+        self.cell.write(seed, fold, predictions, facts)
+        return curve
+
+    def _instantiate(self) -> Namespace:
+        return self.cli.parser.instantiate_classes(self.config)
+
+    def _table(self, honest: Tensor, optimistic: Tensor) -> pd.DataFrame:
+        classes, clips = self.data.classes, self.data.clips.iloc[self.data.folds[self.data.fold]]
+        columns = {f"p_{name}": honest[:, index].tolist() for index, name in enumerate(classes)}
+        return clips[["dataset", "subject", "clip", "target"]].assign(
+            prediction=[classes[index] for index in honest.argmax(dim=1)],
+            **columns,
+            optimistic_prediction=[classes[index] for index in optimistic.argmax(dim=1)],
+        )
+
+
+class Optimistic(Callback):
+    """Probabilities of the first epoch with the highest accuracy on the held-out subject itself.
+
+    An epoch is a pass over the training clips. This is how much of the literature picks its epoch; the result is
+    reported beside the honest one, under this name, and never ranks. It draws no random number and changes no weight.
+    """
+
+    def __init__(self):
+        self.best, self.correct = torch.empty(0), -1
+
+    def on_train_batch_end(self, trainer: Trainer, task: Task, outputs: object, batch: dict, batch_idx: int) -> None:
+        """Test at the end of a pass."""
+        if trainer.is_last_batch or trainer.global_step == trainer.max_steps:
+            probabilities = predict(trainer, task)
+            (test,) = trainer.datamodule.test_dataloader()
+            correct = int((probabilities.argmax(dim=1) == test["target"].cpu()).sum())
+            if correct > self.correct:
+                self.best, self.correct = probabilities, correct
+
+
+class Curve(DummyLogger):
+    """Keeps what is logged while a fold trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows: list[dict] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        self.rows.append({"step": step, **metrics})
+
+
+def predict(trainer: Trainer, task: Task) -> Tensor:
+    """Probabilities of the held-out clips, (n, K) on the CPU, in the precision of the training."""
+    was_training = task.training
+    task.eval()
+    with torch.no_grad(), trainer.precision_plugin.forward_context():
+        (batch,) = trainer.datamodule.test_dataloader()
+        probabilities = task.predict_step(batch)
+    task.train(was_training)
+    return probabilities.cpu()
+
+
+@lru_cache(maxsize=1)
+def experiment(job: Job) -> Experiment:
+    """A worker's experiment; jobs come cell by cell, so it keeps one."""
+    return Experiment(job)
+
+
+def run_fold(job: Job, fold: str, seed: int) -> list[dict]:
+    """What a worker does: train one fold and write its files."""
+    return experiment(job).run(fold, seed)
+
+
+def train_one(job: Job, fold: str, seed: int, device: str | None) -> int:
+    """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
+    (chosen_device, *others) = executors.devices(device, workers=1)
+    if others and device:
+        raise InputError(f"mer train takes one device, not {device}")
+    executors.settle(chosen_device)
+    chosen = Experiment(job)
+    chosen.data.prepare_data()
+    chosen.cell.describe(chosen.data.clips, chosen.yaml)
+    chosen.run(fold, seed)
+    print(chosen.cell.read(seed, fold).to_string(index=False))
+    print(f"written: {chosen.cell.file(seed, fold)}")
+    return 0
+
+
+def estimate(chosen: Experiment, steps: int = 3) -> float:
+    """Seconds that a fold will take on one core, from a few steps on random flow maps."""
+    objects = chosen._instantiate()
+    data, task = chosen.data, objects.model
+    size = (data.batch_size, 3, data.size, data.size)
+    batch = {name: torch.randn(size) for name in data.inputs}
+    batch["target"] = torch.zeros(data.batch_size, dtype=torch.long)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for step in range(steps + 1):
+        if step == 1:
+            start = time.perf_counter()
+        sum(task.loss(task(batch), batch).values()).backward()
+    torch.set_num_threads(threads)
+    return (time.perf_counter() - start) / steps * objects.trainer.max_steps
+
+
+def _configuration(job: Job) -> dict:
+    """The recipe as a LightningCLI configuration."""
+    recipe = job.read_recipe()
+    dataset = load_class(DATASETS[job.dataset])
+    where = {name: getattr(job, name) for name in dataset.places}
+    what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
+    return {**recipe, "data": {"class_path": DATASETS[job.dataset], "init_args": what}}
+
+
+def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
+    """One line for a wrong option: which, and what it may have meant."""
+    known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
+    for option in options:
+        name = option.split("=")[0].replace("init_args.", "")
+        if name.startswith("--") and name not in known and name in str(error).replace("init_args.", "") + name:
+            return f"unknown option {name}{near(name, known)}"
+    return "option not accepted: " + " ".join(str(error).split())[:600]
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _trainer(arguments: Namespace, curve: Curve, optimistic: Optimistic) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.pytorch")
+    own = {
+        "logger": curve,
+        "callbacks": [*(arguments.callbacks or []), optimistic],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+    }
+    return Trainer(**{**arguments.as_dict(), **own})
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+LAYERS = {"mer": ROOT / "src/mer", "data_modules": ROOT / "data_modules", "experiments": ROOT / "experiments"}
+SOURCES = [(layer, path) for layer, folder in LAYERS.items() for path in sorted(folder.rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def name_of(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def imported(path):
+    """Top-level packages that a file imports anywhere, also inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize(("layer", "path"), SOURCES, ids=[str(path.relative_to(ROOT)) for _, path in SOURCES])
+def test_nothing_imports_against_the_arrows(layer, path):
+    order = list(LAYERS)
+    above = set(order[order.index(layer) + 1 :])
+    assert not above & set(imported(path))
+
+
+def test_every_package_that_is_imported_is_declared():
+    needed = {name_of(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    dev = {name_of(requirement) for requirement in PROJECT["project"]["optional-dependencies"]["dev"]}
+    for paths, declared in (([path for _, path in SOURCES], needed), (TESTS, needed | dev)):
+        names = {name for path in paths for name in imported(path)} - set(sys.stdlib_module_names) - set(LAYERS)
+        assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names - {"tests"}} <= declared
+
+
+def test_the_lock_has_everything_exactly_and_no_addresses():
+    locked = {name_of(line) for line in LOCK}
+    for line in LOCK:
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; sys_platform == 'linux')?", line), line
+    assert len(locked) == len(LOCK)
+    extra = PROJECT["project"]["optional-dependencies"]["dev"]
+    assert {name_of(requirement) for requirement in PROJECT["project"]["dependencies"] + extra} <= locked
+
+
+def test_every_bound_has_its_reason():
+    for line in (ROOT / "pyproject.toml").read_text().splitlines():
+        if re.search(r"[<>=]=?\d", line):
+            assert " # " in line or "python_full_version" in line, line
+
+
+def test_every_package_is_declared():
+    markers = [(layer, path.parent) for layer, path in SOURCES if path.name == "__init__.py"]
+    packages = {".".join((layer, *folder.relative_to(LAYERS[layer]).parts)) for layer, folder in markers}
+    assert packages == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.parametrize(
+    "path", ["environment.yml", "CITATION.cff", ".pre-commit-config.yaml", ".github/workflows/ci.yml"]
+)
+def test_yaml_opens(path):
+    assert isinstance(yaml.safe_load((ROOT / path).read_text()), dict)
