@@ -87,11 +87,7 @@ class Experiment:
         self.config: Namespace = self.cli.config
         if self.config.trainer.precision is None:
             self.config.trainer.precision = "bf16-mixed" if _has_bf16() else "32-true"
-
-    @cached_property
-    def data(self) -> FlowDataModule:
-        """The dataset, shared by all folds."""
-        return self._instantiate().data
+        self.data: FlowDataModule = self._instantiate().data  # shared by all folds
 
     @cached_property
     def cell(self) -> Cell:
@@ -157,7 +153,13 @@ class Experiment:
         return curve
 
     def _instantiate(self) -> Namespace:
-        return self.cli.parser.instantiate_classes(self.config)
+        try:
+            return self.cli.parser.instantiate(self.config)
+        except ValueError as error:  # jsonargparse wraps what a constructor says
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            raise InputError(str(cause)) from error
 
     def _table(self, honest: Tensor, optimistic: Tensor) -> pd.DataFrame:
         classes, clips = self.data.classes, self.data.clips.iloc[self.data.folds[self.data.fold]]

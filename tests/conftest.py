@@ -1,0 +1,42 @@
+"""Small data that many tests share, made once per test process."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+CLASSES = ("negative", "positive", "surprise")
+
+
+def write_flow_maps(root: Path, subjects: int = 3, clips: int = 6, seed: int = 0) -> Path:
+    """A folder of flow maps in which each class moves its own part of the face."""
+    draws = np.random.default_rng(seed)
+    rows, y, x = [], *np.mgrid[-1:1:28j, -1:1:28j]
+    (root / "maps").mkdir(parents=True)
+    for subject in range(1, subjects + 1):
+        for clip in range(clips):
+            label = clip % 3
+            bump = np.exp(-((y - (-0.5, 0.5, 0.0)[label]) ** 2 + x**2) / 0.1)
+            u, v = np.zeros_like(bump), (-1, 1, -1)[label] * bump
+            maps = np.stack([v, u], -1) + draws.normal(0, 0.15, (28, 28, 2))
+            picture = np.concatenate([bump[..., None] * 2 - 1, maps], -1)  # blue, green, red
+            file = f"maps/s{subject}_{clip}.png"
+            cv2.imwrite(str(root / file), np.clip((picture + 1) * 127.5, 0, 255).astype(np.uint8))
+            rows.append(("smic", f"s{subject}", f"c{clip}", CLASSES[label], file))
+    columns = ["dataset", "subject", "clip", "emotion", "file"]
+    pd.DataFrame(rows, columns=columns).to_csv(root / "clips.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def flow_maps(tmp_path_factory) -> Path:
+    """Three subjects, six clips each. Read only."""
+    return write_flow_maps(tmp_path_factory.mktemp("data") / "flow_maps")
+
+
+@pytest.fixture
+def own_flow_maps(tmp_path) -> Path:
+    """The same, to spoil."""
+    return write_flow_maps(tmp_path / "flow_maps")

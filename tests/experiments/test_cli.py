@@ -1,0 +1,124 @@
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.cli import main
+
+
+def complaint(capsys, *arguments: str) -> str:
+    """Standard error of a command that has to fail with exit status 2."""
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, experiments.cli as cli\ntry: cli.main(['sweep', '--help'])\nexcept SystemExit: pass\n" + (
+        "print([name for name in ('torch', 'lightning', 'pandas', 'numpy', 'cv2', 'wandb') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("[]\n") and "--dry-run" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sweep", "--dataset", "casme33"], ["'casme33'", "synthetic"]),
+        (["sweep", "--dataset", "flow_map"], ["'flow_map'", "did you mean flow_maps"]),
+        (["sweep", "--model", "ststnet2"], ["'ststnet2'", "did you mean ststnet"]),
+        (["sweep", "--model", "ststnet,htnet"], ["'htnet'"]),
+        (["sweep", "--recipe", "fast"], ["'fast'", "quick", "paper"]),
+        (["sweep", "--protocol", "casme2-4"], ["'casme2-4'", "casme2-5"]),
+        (["sweep", "--modle", "ststnet"], ["--modle", "did you mean --model"]),
+        (["sweep", "--seeds", "0;1"], ["0;1"]),
+        (["sweep", "--workers", "0"], ["'0'"]),
+        (["status", "--jsn"], ["--jsn", "did you mean --json"]),
+        (["synthesise"], ["synthesise"]),
+    ],
+)
+def test_a_wrong_word_is_named(capsys, arguments, words):
+    error = complaint(capsys, *arguments)
+    assert all(word in error for word in words) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--model.lrr=1", ["--model.lrr", "did you mean --model.lr"]),
+        ("--model.network.dropuot=0.1", ["--model.network.dropuot", "--model.network.dropout"]),
+        ("--trainer.max_stps=3", ["--trainer.max_stps", "--trainer.max_steps"]),
+        ("--data.batchsize=3", ["--data.batchsize", "--data.batch_size"]),
+        ("--model.lr=fast", ["lr", "fast"]),
+        ("--data.flip=2", ["flip", "2"]),
+    ],
+)
+def test_a_wrong_option_of_a_class_is_named(capsys, flow_maps, option, words):
+    error = complaint(
+        capsys, "sweep", "--dataset", "flow_maps", "--root", str(flow_maps), "--model", "ststnet", "--dry-run", option
+    )
+    assert all(word in error for word in words), error
+
+
+def sweep_of(capsys, root, *more: str) -> str:
+    return complaint(capsys, "sweep", "--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", *more)
+
+
+def test_a_missing_folder_is_named(capsys, tmp_path):
+    error = sweep_of(capsys, tmp_path / "nowhere")
+    assert "nowhere" in error and "clips.csv" in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_an_absent_gpu_is_named(capsys, flow_maps):
+    assert "DEVICES=3" in sweep_of(capsys, flow_maps, "--devices", "3")
+
+
+def spoil(root, change) -> None:
+    clips = pd.read_csv(root / "clips.csv")
+    change(clips).to_csv(root / "clips.csv", index=False)
+
+
+def test_a_missing_column_is_named(capsys, own_flow_maps):
+    spoil(own_flow_maps, lambda clips: clips.drop(columns="emotion"))
+    assert "emotion" in sweep_of(capsys, own_flow_maps)
+
+
+def test_every_problem_of_a_folder_is_named(capsys, own_flow_maps):
+    def change(clips):
+        clips.loc[1, "emotion"] = "boredom"
+        clips.loc[2, "file"] = "../elsewhere.png"
+        clips.loc[3, "file"] = "maps/gone.png"
+        clips.loc[4, "subject"] = "../../up"
+        clips.loc[5, "clip"] = clips.loc[0, "clip"]
+        return clips
+
+    spoil(own_flow_maps, change)
+    error = sweep_of(capsys, own_flow_maps)
+    for word in ("'boredom'", "../elsewhere.png", "maps/gone.png", "../../up", "c0 stands 2 times", "line 3"):
+        assert word in error
+
+
+def test_every_picture_that_does_not_open_is_named(capsys, own_flow_maps):
+    (own_flow_maps / "maps/s1_0.png").write_bytes(b"no picture")
+    (own_flow_maps / "maps/s2_3.png").write_bytes(b"")
+    error = sweep_of(capsys, own_flow_maps)
+    assert "s1_0.png" in error and "s2_3.png" in error
+
+
+def test_a_table_that_is_none_is_named(capsys, own_flow_maps):
+    (own_flow_maps / "clips.csv").write_bytes(b"\xff\xfe\x00" * 50)
+    assert "clips.csv" in sweep_of(capsys, own_flow_maps)
+
+
+def test_one_subject_cannot_be_left_out(capsys, own_flow_maps):
+    spoil(own_flow_maps, lambda clips: clips[clips["subject"] == "s1"])
+    assert "at least two subjects" in sweep_of(capsys, own_flow_maps)
+
+
+def test_results_that_cannot_be_written_are_named(capsys, flow_maps, tmp_path):
+    (tmp_path / "results").write_text("a file")
+    assert str(tmp_path / "results") in sweep_of(capsys, flow_maps, "--results", str(tmp_path / "results"))

@@ -1,0 +1,176 @@
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import executors
+from experiments.cli import main
+from experiments.executors import Failure
+from mer import metrics
+
+CLASSES = ["negative", "positive", "surprise"]
+
+
+def sweep(root: Path, results: Path, *more: str) -> int:
+    return main(
+        ["sweep", "--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--results", str(results)]
+        + ["--trainer.max_steps=12", "--data.batch_size=8", *more]
+    )
+
+
+def files(results: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(results)): path.read_bytes() for path in results.glob("*/*/loso/*/seed*/*.csv")}
+
+
+@pytest.fixture(scope="module")
+def swept(flow_maps, tmp_path_factory) -> Path:
+    results = tmp_path_factory.mktemp("results")
+    assert sweep(flow_maps, results, "--seeds", "0,1") == 0
+    return results
+
+
+def status(results: Path, capsys) -> list[dict]:
+    capsys.readouterr()
+    assert main(["status", "--json", "--results", str(results)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_clip_is_tested_once(swept, flow_maps):
+    expected = pd.read_csv(flow_maps / "clips.csv")[["subject", "clip"]]
+    for seed in (0, 1):
+        tables = [pd.read_csv(path) for path in swept.glob(f"*/*/loso/*/seed{seed}/*.csv")]
+        assert len(tables) == 3 and all(table["subject"].nunique() == 1 for table in tables)
+        pool = pd.concat(tables).sort_values(["subject", "clip"])
+        assert pool[["subject", "clip"]].to_numpy().tolist() == expected.to_numpy().tolist()
+        probabilities = pool[[f"p_{name}" for name in CLASSES]]
+        assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1)
+        assert (probabilities.to_numpy().argmax(1) == pool["prediction"].map(CLASSES.index)).all()
+
+
+def test_it_learns(swept, capsys):
+    for seed in status(swept, capsys)[0]["seeds"]:
+        assert seed["honest"]["uf1"] > 0.6
+
+
+def test_status_is_the_score_of_the_pool(swept, capsys):
+    (cell,) = status(swept, capsys)
+    assert cell["dataset"] == "flow_maps" and cell["protocol"] == "megc2019" and cell["model"] == "ststnet"
+    assert [seed["seed"] for seed in cell["seeds"]] == [0, 1]
+    for seed in cell["seeds"]:
+        assert seed["folds_done"] == seed["folds_total"] == 3
+        pool = pd.concat([pd.read_csv(path) for path in swept.glob(f"*/*/loso/*/seed{seed['seed']}/*.csv")])
+        for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
+            assert {name: seed[kind][name] for name in ("uf1", "uar", "accuracy")} == metrics.scores(
+                pool, CLASSES, column
+            )
+            assert seed[kind]["parts"] == {"smic": metrics.scores(pool, CLASSES, column)}
+
+
+def test_a_second_run_trains_nothing(swept, flow_maps):
+    times = {path: path.stat().st_mtime_ns for path in swept.glob("*/*/loso/*/seed*/*")}
+    assert sweep(flow_maps, swept, "--seeds", "0,1") == 0
+    assert times == {path: path.stat().st_mtime_ns for path in swept.glob("*/*/loso/*/seed*/*")}
+
+
+def test_a_deleted_fold_comes_back_the_same_with_one_worker(swept, flow_maps, tmp_path):
+    copy = tmp_path / "results"
+    shutil.copytree(swept, copy)
+    (lost,) = copy.glob("*/*/loso/*/seed1/smic-s2.csv")
+    lost.unlink()
+    times = {path: path.stat().st_mtime_ns for path in copy.glob("*/*/loso/*/seed*/*.csv")}
+    assert sweep(flow_maps, copy, "--seeds", "0,1", "--workers", "1") == 0
+    assert files(copy) == files(swept)
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert (copy / "report.md").read_text().splitlines()[:8] == (swept / "report.md").read_text().splitlines()[:8]
+
+
+def test_one_fold_alone_is_the_fold_of_the_sweep(swept, flow_maps, tmp_path, capsys):
+    arguments = ["--dataset", "flow_maps", "--root", str(flow_maps), "--model", "ststnet", "--results", str(tmp_path)]
+    options = ["--trainer.max_steps", "12", "--data.batch_size", "8"]
+    assert main(["train", *arguments, "--fold", "smic-s3", "--seed", "1", *options]) == 0
+    assert "smic-s3.csv" in capsys.readouterr().out
+    ((name, content),) = files(tmp_path).items()
+    assert files(swept)[name] == content
+
+
+def test_other_data_or_options_have_a_folder_of_their_own(swept, flow_maps, own_flow_maps, capsys):
+    known = {cell["digest"] for cell in status(swept, capsys)}
+
+    def digest(root, *more) -> str:
+        capsys.readouterr()
+        assert sweep(root, swept, "--dry-run", *more) == 0
+        return capsys.readouterr().out.split("ststnet-")[1].split(":")[0]
+
+    assert digest(flow_maps) in known
+    assert digest(own_flow_maps) in known  # the same files elsewhere
+    clips = pd.read_csv(own_flow_maps / "clips.csv")
+    clips.iloc[1:].to_csv(own_flow_maps / "clips.csv", index=False)
+    others = [digest(own_flow_maps), digest(flow_maps, "--model.lr=0.5"), digest(flow_maps, "--trainer.max_steps=13")]
+    assert len({*known, *others}) == len(known) + 3
+
+
+def test_the_held_out_labels_change_nothing_of_its_own_predictions(swept, own_flow_maps, tmp_path):
+    clips = pd.read_csv(own_flow_maps / "clips.csv")
+    own = clips["subject"] == "s2"
+    clips.loc[own, "emotion"] = clips.loc[own, "emotion"].tolist()[::-1]
+    clips.to_csv(own_flow_maps / "clips.csv", index=False)
+    assert sweep(own_flow_maps, tmp_path / "results") == 0
+    before, after = (
+        pd.read_csv(next(folder.glob("*/*/loso/*/seed0/smic-s2.csv"))) for folder in (swept, tmp_path / "results")
+    )
+    columns = [f"p_{name}" for name in CLASSES]
+    assert before["target"].tolist() != after["target"].tolist()
+    assert before[columns].equals(after[columns])
+
+
+def test_offline_runs_are_logged_and_grouped(swept):
+    runs = list((swept / "wandb").glob("offline-run-*"))
+    assert len(runs) >= 2 * (3 + 1)
+
+
+def test_no_temporary_file_stays(swept):
+    assert not [path for path in swept.rglob("*.tmp*") if "wandb" not in path.parts]
+
+
+def _double(number: int) -> int:
+    return 2 * number
+
+
+def _die_once(marker: str) -> str:
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def _always_fail() -> None:
+    raise RuntimeError("out of luck")
+
+
+def test_a_worker_that_dies_costs_its_own_work_only(tmp_path):
+    outcomes = dict(executors.run(_die_once, [(str(tmp_path / name),) for name in "abc"], ("cpu", "cpu")))
+    assert outcomes == {0: "done", 1: "done", 2: "done"}
+
+
+def test_work_that_always_fails_is_named():
+    ((index, outcome),) = executors.run(_always_fail, [()], ("cpu",))
+    assert index == 0 and isinstance(outcome, Failure) and "out of luck" in outcome.reason
+
+
+def test_more_work_than_workers():
+    assert sorted(executors.run(_double, [(n,) for n in range(7)], ("cpu", "cpu"))) == [(n, 2 * n) for n in range(7)]
+
+
+def test_batches_are_full_and_every_pass_holds_every_row(flow_maps):
+    from data_modules.base import Batches
+    import torch
+
+    store = {"target": torch.arange(10)}
+    batches = Batches(store, [1, 3, 5, 7, 9], 2)
+    seen = [row for _ in range(2) for batch in batches for row in batch["target"].tolist()]
+    assert all(len(batch["target"]) == 2 for batch in batches)
+    assert sorted(seen[:5]) == sorted(seen[5:10]) == [1, 3, 5, 7, 9]
