@@ -107,7 +107,7 @@ class FlowDataModule(LightningDataModule):
         super().__init__()
         if size < 8 or batch_size < 1 or not 0 <= flip <= 1:
             raise InputError(f"size {size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1")
-        self.root = Path(root or f"data/{self.name}")
+        self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
         self.split, self.inputs, self.size, self.batch_size, self.flip = split, inputs, size, batch_size, flip
         self.classes = protocols.protocol(self.protocol).classes

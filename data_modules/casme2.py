@@ -63,7 +63,9 @@ def _faults(clips: pd.DataFrame) -> list[str]:
     for row in clips.itertuples():
         where = f"{row.subject} {row.clip}"
         if not all(number.isdigit() for number in (row.onset, row.apex, row.offset)):
-            problems.append(f"{where}: onset '{row.onset}', apex '{row.apex}', offset '{row.offset}' are not all numbers")
+            problems.append(
+                f"{where}: onset '{row.onset}', apex '{row.apex}', offset '{row.offset}' are not all numbers"
+            )
         elif not int(row.onset) < int(row.apex) <= int(row.offset):
             problems.append(f"{where}: apex {row.apex} is not between onset {row.onset} and offset {row.offset}")
         elif not Path(row.folder).is_dir():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -15,12 +14,13 @@ from data_modules.action_units import ACTION_UNITS, Field, parse
 from data_modules.portraits import Subject
 from mer import InputError
 from mer.faces import FaceFinder, alignment
+from mer.opencv import cv2
 
 FRAMES = "CASME2_RAW_selected"
 TRUTH = "truth"
 CROP = 128  # px, side of the crop that the truth refers to
-PEAK = 0.95  # px of the crop, median over the clips of the largest displacement at the apex
-FAINT = 0.35  # share of the clips in which another action unit moves too, too faintly for a coder
+PEAK = 1.05  # px of the crop, median over the clips of the largest displacement at the apex
+FAINT = 0.2  # share of the clips in which another action unit moves too, too faintly for a coder
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def film(folder: Path, seed: int, size: tuple[int, int], clip: Clip) -> None:
     frames.mkdir(parents=True)
 
     onset = camera.shoot(neutral)
-    landmarks = _finder().landmarks(cv2.imdecode(onset, cv2.IMREAD_COLOR_RGB))
+    landmarks = _finder().landmarks(np.asarray(cv2.imdecode(onset, cv2.IMREAD_COLOR_RGB), np.uint8))
     if landmarks is None:
         raise InputError(
             f"{name} {clip.name}: MediaPipe sees no face in the synthetic frame; take another seed or size"
@@ -75,7 +75,7 @@ def film(folder: Path, seed: int, size: tuple[int, int], clip: Clip) -> None:
     right, bottom = np.minimum(centre + radius, size).astype(int)
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     dx, dy = field(x, y)
-    field.gain = float(np.clip(generator.lognormal(np.log(PEAK), 0.45), 0.35, 1.95) / scale / np.hypot(dx, dy).max())
+    field.gain = float(np.clip(generator.lognormal(np.log(PEAK), 0.4), 0.35, 1.95) / scale / np.hypot(dx, dy).max())
     dx, dy = dx * np.float32(field.gain), dy * np.float32(field.gain)
     for time, amount in enumerate(_course(generator, clip).astype(np.float32)):
         photograph = onset
@@ -147,7 +147,7 @@ class Camera:
     def __init__(self, generator: np.random.Generator, size: tuple[int, int]) -> None:
         self.generator, self.size = generator, size
         noise = generator.standard_normal((size[1] + 64, size[0] + 64, 3), dtype=np.float32)
-        self.noise = cv2.GaussianBlur(noise, (0, 0), 0.5) * np.float32(generator.uniform(2.2, 3.4))
+        self.noise = cv2.GaussianBlur(noise, (0, 0), 0.5) * np.float32(generator.uniform(2.0, 3.0))
 
     def shoot(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A photograph of ``image`` as the bytes of a JPEG file."""
@@ -155,7 +155,7 @@ class Camera:
         left, top = self.generator.integers(0, 64, 2)
         noise = self.noise[top : top + self.size[1], left : left + self.size[0]]
         bright, sign = 1 + self.generator.normal(0, 0.003), float(self.generator.choice((-1, 1)))
-        noisy = cv2.max(cv2.addWeighted(image.astype(np.float32), bright, noise, sign, 0.0), 0)
+        noisy = np.maximum(cv2.addWeighted(image.astype(np.float32), bright, noise, sign, 0.0), 0)
         noisy = cv2.cvtColor(cv2.convertScaleAbs(noisy), cv2.COLOR_RGB2BGR)
         done, data = cv2.imencode(".jpg", noisy, (cv2.IMWRITE_JPEG_QUALITY, 91))
         assert done

@@ -47,7 +47,9 @@ class FlowMaps(FlowDataModule):
         problems = unsafe_names(clips)
         for line, (emotion, file) in enumerate(zip(clips["emotion"], clips["file"], strict=True), start=2):
             if emotion not in known:
-                problems.append(f"line {line}: emotion '{emotion}' is no class of '{self.protocol}': {', '.join(known)}")
+                problems.append(
+                    f"line {line}: emotion '{emotion}' is no class of '{self.protocol}': {', '.join(known)}"
+                )
             if not self._inside(file):
                 problems.append(f"line {line}: file '{file}' leads out of the folder")
             elif not (self.root / file).is_file():

@@ -14,6 +14,9 @@ from mer import InputError
 from mer.faces import FaceFinder, alignment, crop
 from mer.flow import flow_map
 
+REVISION = 1
+"""Part of every cache's digest: raised by hand when a change to alignment or cropping changes what is cached."""
+
 
 @dataclass(frozen=True)
 class Preparation:

@@ -10,15 +10,13 @@ from typing import ClassVar, Literal
 import pandas as pd
 import torch
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from data_modules import cache, frames
 from data_modules.base import Batch, FlowDataModule, resize
 from data_modules.clips import frames as frames_of
 from data_modules.frames import Preparation
-from mer import faces, flow
+from data_modules.progress import counting
+from mer import flow
 
 
 class VideoDataModule(FlowDataModule):
@@ -48,7 +46,7 @@ class VideoDataModule(FlowDataModule):
     @cached_property
     def folder(self) -> Path:
         """The cache of this recipe and these data."""
-        revisions = {"flow": flow.REVISION, "faces": faces.REVISION, "data": self.revision}
+        revisions = {"flow": flow.REVISION, "frames": frames.REVISION}
         key = {"crop": self.crop, "method": self.method, "revisions": revisions, "data": self.fingerprint}
         return self.cache / self.name / f"{self.method}-{self.crop}-{cache.digest(key)}"
 
@@ -63,7 +61,7 @@ class VideoDataModule(FlowDataModule):
     def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
         sizes = {}
         for row in clips.itertuples():
-            for path in _between(row):
+            for path in _between(row).values():
                 sizes[str(path.relative_to(self.root))] = path.stat().st_size
         return sizes
 
@@ -76,8 +74,9 @@ class VideoDataModule(FlowDataModule):
         cache.write_text(self.folder / "recipe.yaml", self._describe())
         outcomes = frames.run([self._preparation(row) for row in pending], self.workers)
         left_out = {}
-        with _progress() as progress:
-            for row, problem in zip(pending, progress.track(outcomes, len(pending), description=self.name), strict=True):
+        with counting(self.name) as count:
+            for done, (row, problem) in enumerate(zip(pending, outcomes, strict=True), start=1):
+                count(done, len(pending))
                 if problem:
                     left_out[self._file(row).name] = problem
                     print(f"{row.subject} {row.clip} is left out: {problem}", file=sys.stderr)
@@ -110,22 +109,11 @@ class VideoDataModule(FlowDataModule):
         return set(json.loads(path.read_text())) if path.exists() else set()
 
     def _describe(self) -> str:
-        return yaml.safe_dump({"dataset": self.name, "crop": self.crop, "method": self.method, "data": self.fingerprint})
+        return yaml.safe_dump(
+            {"dataset": self.name, "crop": self.crop, "method": self.method, "data": self.fingerprint}
+        )
 
 
 def _between(row) -> dict[int, Path]:
     """Files of a clip's frames from onset to offset, by number."""
     return {number: path for number, path in frames_of(Path(row.folder)).items() if row.onset <= number <= row.offset}
-
-
-class _Speed(ProgressColumn):
-    """Clips per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} clips/s" if speed else "")
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))

@@ -150,11 +150,18 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
+    from data_modules.progress import counting
     from data_modules.synthesize import synthesize
 
-    synthesize(
-        options.root, subjects=options.subjects, clips=options.clips, seed=options.seed, workers=options.workers
-    )
+    with counting(str(options.root)) as count:
+        synthesize(
+            options.root,
+            subjects=options.subjects,
+            clips=options.clips,
+            seed=options.seed,
+            workers=options.workers,
+            progress=count,
+        )
     return 0
 
 

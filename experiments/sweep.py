@@ -57,7 +57,9 @@ def sweep(
     return 1 if failures else 0
 
 
-def _plan(console: Console, experiments: Sequence[Experiment], pending: Sequence[Fold], seeds: int, workers: int) -> None:
+def _plan(
+    console: Console, experiments: Sequence[Experiment], pending: Sequence[Fold], seeds: int, workers: int
+) -> None:
     total = 0.0
     for chosen in experiments:
         mine = sum(other is chosen for other, _, _ in pending)

@@ -15,7 +15,7 @@ class Task(LightningModule):
     """Classifies clips with a network; subclasses add the terms of their own loss.
 
     Args:
-        network: Takes the batch's tensors that its attribute ``inputs`` names and returns a dict with ``logits`` (B, K).
+        network: Takes the tensors that its attribute ``inputs`` names, returns a dict with ``logits`` (B, K).
         lr: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay; 0 makes it Adam. Vectors (norms, biases) are left out.
         warmup: Part of the steps in which the learning rate rises linearly.

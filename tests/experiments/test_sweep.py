@@ -166,8 +166,9 @@ def test_more_work_than_workers():
 
 
 def test_batches_are_full_and_every_pass_holds_every_row(flow_maps):
-    from data_modules.base import Batches
     import torch
+
+    from data_modules.base import Batches
 
     store = {"target": torch.arange(10)}
     batches = Batches(store, [1, 3, 5, 7, 9], 2)

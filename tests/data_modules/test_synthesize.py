@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from data_modules.action_units import ACTION_UNITS, EMOTIONS, Field, parse
 from data_modules.filming import Sway, true_flow
-from data_modules.synthetic import plan, synthesize
+from data_modules.synthesize import plan, synthesize
 from mer import InputError
 from mer.faces import FaceFinder, alignment, crop
 
