@@ -74,8 +74,8 @@ class Batches:
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
-    A batch is a dict of tensors on the device: ``flow`` (B, 3, size, size), which is u (right) and v (down) in pixels of
-    the stored map and the strain magnitude; ``target`` (B,), the class; ``clip`` (B,), the row of ``clips``.
+    A batch is a dict of tensors on the device: ``flow`` (B, 3, size, size), which is u (right) and v (down) in pixels
+    of the stored map and the strain magnitude; ``target`` (B,), the class; ``clip`` (B,), the row of ``clips``.
 
     Args:
         root: The dataset's folder; ``data/<name>`` by default.

@@ -33,8 +33,8 @@ class CASME2(VideoDataModule):
         if not sheets or not folder.is_dir():
             raise InputError(
                 f"{self.root}: holds no {'CASME2-coding-*.xlsx' if folder.is_dir() else 'CASME2_RAW_selected'}. "
-                "CASME II has CASME2_RAW_selected/sub01/EP02_01f/img46.jpg and CASME2-coding-20140508.xlsx; the licence "
-                "is asked for at casme.psych.ac.cn. Name the folder with DATA=... or --root."
+                "CASME II has CASME2_RAW_selected/sub01/EP02_01f/img46.jpg and CASME2-coding-20140508.xlsx; the "
+                "licence is asked for at casme.psych.ac.cn. Name the folder with DATA=... or --root."
             )
         sheet = sheets[-1]
         try:

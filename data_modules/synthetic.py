@@ -12,7 +12,8 @@ from data_modules.synthesize import synthesize
 class Synthetic(CASME2):
     """A folder that ``mer synthesize`` has written, in CASME II's layout.
 
-    One is made in ``data/synthetic`` if none is named. Faces are one portrait in many disguises that moves by facial action units, see ``synthesize.py``.
+    One is made in ``data/synthetic`` if none is named. The faces are one portrait in many disguises, moved by facial
+    action units, see ``synthesize.py``.
     """
 
     name: ClassVar[str] = "synthetic"

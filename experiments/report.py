@@ -18,8 +18,8 @@ from mer import metrics
 HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds", "s / fold")
 NOTE = (
     "UF1, UAR and accuracy are honest: pooled over all folds, the number of steps fixed beforehand; mean ± standard "
-    "deviation over seeds; the interval is a bootstrap over subjects. The optimistic UF1 picks each fold's epoch on its "
-    "own test subject, as much of the literature does, and ranks nothing."
+    "deviation over seeds; the interval is a bootstrap over subjects. The optimistic UF1 picks each fold's epoch on "
+    "its own test subject, as much of the literature does, and ranks nothing."
 )
 
 
@@ -90,8 +90,8 @@ def majority(cell: Cell) -> pd.DataFrame:
     """Predictions of the most frequent class of the training clips: what chance is."""
     clips, guesses = cell.clips, {}
     for rows in folds(clips, cell.split).values():
-        counts = clips.drop(index=rows)["target"].value_counts()
-        guess = max(cell.classes, key=lambda name: counts.get(name, 0))
+        seen = clips.drop(index=rows)["target"].tolist()
+        guess = max(cell.classes, key=seen.count)
         guesses |= dict.fromkeys(rows, guess)
     return clips.assign(prediction=[guesses[row] for row in range(len(clips))])
 

@@ -146,9 +146,9 @@ def interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a score, over subjects (Efron and Tibshirani, 1993).
 
-    Whole subjects are drawn with replacement, because the clips of one face are not independent. A subject is the pair
-    (dataset, subject). A draw without any clip of a class counts 0 for it, as the score does. The order of the rows does
-    not matter.
+    Whole subjects are drawn with replacement, because the clips of one face are not independent. A subject is the
+    pair (dataset, subject). A draw without any clip of a class counts 0 for it, as the score does. The order of the
+    rows does not matter.
 
     Args:
         tables: Predictions, one row per clip, one table per seed; the score is the mean over the seeds, and every seed

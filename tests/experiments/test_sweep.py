@@ -163,15 +163,3 @@ def test_work_that_always_fails_is_named():
 
 def test_more_work_than_workers():
     assert sorted(executors.run(_double, [(n,) for n in range(7)], ("cpu", "cpu"))) == [(n, 2 * n) for n in range(7)]
-
-
-def test_batches_are_full_and_every_pass_holds_every_row(flow_maps):
-    import torch
-
-    from data_modules.base import Batches
-
-    store = {"target": torch.arange(10)}
-    batches = Batches(store, [1, 3, 5, 7, 9], 2)
-    seen = [row for _ in range(2) for batch in batches for row in batch["target"].tolist()]
-    assert all(len(batch["target"]) == 2 for batch in batches)
-    assert sorted(seen[:5]) == sorted(seen[5:10]) == [1, 3, 5, 7, 9]
