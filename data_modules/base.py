@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from data_modules import protocols
 from mer import InputError
+from mer.flow import mirror
 
 Batch = dict[str, Tensor]
 
@@ -85,6 +86,7 @@ class FlowDataModule(LightningDataModule):
         size: Side in pixels of the maps that the model sees.
         batch_size: Clips of a training batch; every batch is full.
         flip: Probability of a horizontal flip, which also negates u.
+        shift: Largest shift in pixels of a training map, up or down and left or right; its border is repeated.
     """
 
     name: ClassVar[str]
@@ -103,13 +105,17 @@ class FlowDataModule(LightningDataModule):
         size: int = 28,
         batch_size: int = 32,
         flip: float = 0.5,
+        shift: int = 0,
     ):
         super().__init__()
         if size < 8 or batch_size < 1 or not 0 <= flip <= 1:
             raise InputError(f"size {size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1")
+        if not 0 <= shift < size:
+            raise InputError(f"shift {shift} must be 0 or more and smaller than the map, {size}")
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
-        self.split, self.inputs, self.size, self.batch_size, self.flip = split, inputs, size, batch_size, flip
+        self.split, self.inputs, self.size, self.batch_size = split, inputs, size, batch_size
+        self.flip, self.shift = flip, shift
         self.classes = protocols.protocol(self.protocol).classes
         self.store: Batch = {}
         self.fold, self.seed = "", 0
@@ -185,25 +191,42 @@ class FlowDataModule(LightningDataModule):
             self.store = tensors
         self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
 
-    def train_dataloader(self) -> Batches:
+    @property
+    def train_rows(self) -> list[int]:
+        """Rows of the clips that the fold trains on."""
         held_out = set(self.folds[self.fold])
-        rows = [row for row in range(len(self.clips)) if row not in held_out]
-        return Batches(self.store, rows, self.batch_size, generator("order", self.seed, self.fold), self.augment)
+        return [row for row in range(len(self.clips)) if row not in held_out]
+
+    @property
+    def train_targets(self) -> Tensor:
+        """Their classes."""
+        return self.store["target"][self.train_rows].cpu()
+
+    def train_dataloader(self) -> Batches:
+        draws = generator("order", self.seed, self.fold)
+        return Batches(self.store, self.train_rows, self.batch_size, draws, self.augment)
 
     def test_dataloader(self) -> Batches:
         return Batches(self.store, self.folds[self.fold])
 
     def augment(self, batch: Batch, draws: torch.Generator) -> Batch:
-        """Flip some clips of a training batch from left to right."""
-        chosen = torch.rand(len(batch["target"]), generator=draws) < self.flip
-        flow = batch["flow"]
-        chosen = chosen.to(flow.device).view(-1, 1, 1, 1)
-        return {**batch, "flow": torch.where(chosen, mirror(flow), flow)}
+        """Flip some clips of a training batch from left to right, and shift all of them a little."""
+        flow, clips = batch["flow"], len(batch["target"])
+        chosen = (torch.rand(clips, generator=draws) < self.flip).to(flow.device)
+        flow = torch.where(chosen.view(-1, 1, 1, 1), mirror(flow), flow)
+        if self.shift:
+            offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws).to(flow.device)
+            flow = moved(flow, *offsets)
+        return {**batch, "flow": flow}
 
 
-def mirror(flow: Tensor) -> Tensor:
-    """The flow map of the mirrored clip, shape (B, 3, H, W): columns reversed and u negated."""
-    return flow.flip(-1) * flow.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+def moved(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Shift each map (B, C, H, W) by whole pixels (B,), repeating its border."""
+    height, width = maps.shape[-2:]
+    rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
+    clips = torch.arange(len(maps), device=maps.device)
+    return maps.permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def resize(maps: Tensor, size: int) -> Tensor:

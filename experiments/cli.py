@@ -196,6 +196,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _sweep(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
+    import mer.opencv  # noqa: F401  says what is missing before the workers' server trips over it
     from experiments import executors
 
     if not options.dry_run:

@@ -10,6 +10,7 @@ import resource
 import time
 import warnings
 from argparse import ArgumentError
+from contextlib import ExitStack
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from experiments import executors
 from experiments.jobs import Job, load_class, near
 from experiments.results import Cell
 from mer import InputError
-from mer.task import Task
+from mer.task import MovingAverage, Task
 
 # Trainer arguments that can change a prediction; the others say where and how loudly.
 TRAINER = ("max_steps", "max_epochs", "precision", "gradient_clip_val", "gradient_clip_algorithm", "callbacks")
@@ -207,7 +208,12 @@ def predict(trainer: Trainer, task: Task) -> Tensor:
     """Probabilities of the held-out clips, (n, K) on the CPU, in the precision of the training."""
     was_training = task.training
     task.eval()
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(trainer.precision_plugin.forward_context())
+        for callback in trainer.callbacks:
+            if isinstance(callback, MovingAverage):
+                stack.enter_context(callback.applied(task))
         (batch,) = trainer.datamodule.test_dataloader()
         probabilities = task.predict_step(batch)
     task.train(was_training)

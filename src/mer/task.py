@@ -1,14 +1,41 @@
 """What every network shares in training: input scaling, loss, optimiser and schedule, per-clip probabilities."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mer.flow import mirror
 
 Batch = dict[str, Tensor]
+
+MIRRORS = {"flow": mirror}
+"""How each input of a clip becomes that of its mirror image."""
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of the weights, which replaces them when training ends.
+
+    Args:
+        decay: Part of the average that each step keeps.
+    """
+
+    def __init__(self, decay: float):
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    @contextmanager
+    def applied(self, task: LightningModule) -> Iterator[None]:
+        """Inside the block the task has the averaged weights."""
+        self._swap_models(task)
+        yield
+        self._swap_models(task)
 
 
 class Task(LightningModule):
@@ -21,6 +48,10 @@ class Task(LightningModule):
         warmup: Part of the steps in which the learning rate rises linearly.
         schedule: What follows: a cosine to zero, or the peak to the end.
         label_smoothing: Part of the target spread evenly over the classes.
+        balance: Exponent to which a class's weight in the loss grows with its rarity among the training clips: 0 treats
+            clips alike, 1 treats classes alike.
+        average: Decay per step of an exponential moving average of the weights, which is what predicts; 0 for none.
+        both_sides: Average the probabilities of a clip and of its mirror image.
     """
 
     def __init__(
@@ -31,11 +62,34 @@ class Task(LightningModule):
         warmup: float = 0.1,
         schedule: Literal["cosine", "constant"] = "cosine",
         label_smoothing: float = 0.0,
+        balance: float = 0.0,
+        average: float = 0.0,
+        both_sides: bool = False,
     ):
         super().__init__()
+        if lr <= 0 or weight_decay < 0 or not 0 <= warmup < 1 or not 0 <= label_smoothing < 1 or not 0 <= average < 1:
+            raise ValueError(
+                f"lr {lr} must be above 0, weight_decay {weight_decay} not below, warmup {warmup}, label_smoothing "
+                f"{label_smoothing} and average {average} from 0 to below 1"
+            )
         self.network = network
         self.lr, self.weight_decay, self.warmup, self.schedule = lr, weight_decay, warmup, schedule
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.balance, self.average, self.both_sides = (
+            label_smoothing,
+            balance,
+            average,
+            both_sides,
+        )
+        self.class_weights: Tensor | None = None
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes by their frequency among the training clips."""
+        if self.balance:
+            data = self.trainer.datamodule
+            counts = torch.bincount(data.train_targets, minlength=len(data.classes)).clamp(min=1)
+            rarity = (counts.sum() / counts) ** self.balance
+            self.class_weights = rarity * counts.sum() / (rarity * counts).sum()  # 1 for the average clip
+            self.class_weights = self.class_weights.to(self.device)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """What the network returns for a batch; its flow maps are scaled first."""
@@ -46,7 +100,8 @@ class Task(LightningModule):
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss by name; they are added up and logged one by one."""
-        return {"classes": cross_entropy(outputs["logits"], batch["target"], label_smoothing=self.label_smoothing)}
+        settings = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
+        return {"classes": cross_entropy(outputs["logits"].float(), batch["target"], **settings)}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Add the terms of the loss of one batch."""
@@ -59,7 +114,15 @@ class Task(LightningModule):
 
     def predict_step(self, batch: Batch, index: int = 0) -> Tensor:
         """Class probabilities of a batch, float32 (B, K)."""
-        return self(batch)["logits"].float().softmax(dim=-1)
+        probabilities = self(batch)["logits"].float().softmax(dim=-1)
+        if self.both_sides:
+            turned = {**batch, **{name: turn(batch[name]) for name, turn in MIRRORS.items() if name in batch}}
+            probabilities = (probabilities + self(turned)["logits"].float().softmax(dim=-1)) / 2
+        return probabilities
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average, if there is one."""
+        return [MovingAverage(self.average)] if self.average else []
 
     def configure_optimizers(self) -> dict:
         """AdamW under a schedule that counts steps."""
@@ -82,12 +145,23 @@ class Task(LightningModule):
 
 
 def scale(flow: Tensor) -> Tensor:
-    """Bring flow maps to one range, clip by clip: no motion becomes 0 and strong motion about 1.
+    """Bring the flow maps of all clips, cameras and files to one range, each by itself.
+
+    The median motion is taken off, so that 0 is a face at rest whatever the head's drift or the file's offset; the
+    motion is divided by its 95th percentile, and so is the strain.
 
     Args:
-        flow: u, v and strain, shape (B, 3, H, W), in any unit.
+        flow: u, v and strain, shape (B, 3, H, W), in pixels or in any other unit.
 
     Returns:
-        The same shape: u and v less their median, over a high quantile of their magnitude; strain likewise.
+        The same shape, without unit: strong motion and strong strain are about 1.
     """
-    return flow
+    motion, strain = flow[:, :2].flatten(2), flow[:, 2:].flatten(2)
+    motion = motion - motion.quantile(0.5, dim=-1, keepdim=True)
+    motion = motion / motion.norm(dim=1, keepdim=True).quantile(0.95, dim=-1, keepdim=True).clamp(min=FAINTEST)
+    strain = strain / strain.quantile(0.95, dim=-1, keepdim=True).clamp(min=FAINTEST / 10)
+    return torch.cat([motion, strain], dim=1).view_as(flow)
+
+
+FAINTEST = 0.05
+"""Motion in pixels below which there is only noise to be scaled up."""

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.base import Batches, generator, mirror
+from data_modules.base import Batches, generator, moved
 from data_modules.flow_maps import FlowMaps
+from mer.flow import mirror
 
 
 def data_of(root, **settings) -> FlowMaps:
@@ -76,3 +77,10 @@ def test_flips_have_their_probability(flow_maps):
         flow = data.augment(batch, generator("a test"))["flow"]
         assert (flow[:, 0] < 0).float().mean().item() == pytest.approx(probability, abs=0.03)
         assert flow[:, 1:].eq(1).all()
+
+
+def test_a_shift_moves_by_whole_pixels():
+    maps = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 3, 1, 1)
+    shifted = moved(maps, torch.tensor([1, 0]), torch.tensor([0, -2]))
+    assert torch.equal(shifted[0, :, 1:], maps[0, :, :3]) and torch.equal(shifted[0, :, 0], maps[0, :, 0])
+    assert torch.equal(shifted[1, :, :, :2], maps[1, :, :, 2:]) and torch.equal(shifted[1, :, :, 3], maps[1, :, :, 3])
