@@ -157,9 +157,11 @@ def scale(flow: Tensor) -> Tensor:
         The same shape, without unit: strong motion and strong strain are about 1.
     """
     motion, strain = flow[:, :2].flatten(2), flow[:, 2:].flatten(2)
-    motion = motion - motion.quantile(0.5, dim=-1, keepdim=True)
-    motion = motion / motion.norm(dim=1, keepdim=True).quantile(0.95, dim=-1, keepdim=True).clamp(min=FAINTEST)
-    strain = strain / strain.quantile(0.95, dim=-1, keepdim=True).clamp(min=FAINTEST / 10)
+    motion = motion - motion.median(dim=-1, keepdim=True).values
+    strong = max(1, motion.shape[-1] // 20)  # pixels; the weakest of them is the 95th percentile
+    lengths = motion.square().sum(dim=1, keepdim=True).sqrt()
+    motion = motion / lengths.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST)
+    strain = strain / strain.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST / 10)
     return torch.cat([motion, strain], dim=1).view_as(flow)
 
 

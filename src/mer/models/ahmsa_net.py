@@ -1,0 +1,280 @@
+"""AHMSA-Net: Adaptive Hierarchical Multi-Scale Attention Network on flow maps (Zhang et al., arXiv 2501.02539, 2025).
+
+Feature maps keep their channels last, (B, H, W, C), as layer norms and linear layers want them.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+
+
+class ChannelGate(nn.Module):
+    """Channel attention as a gate: one MLP reads the average and the maximum over positions; their sum is squashed.
+
+    Args:
+        width: Channels C.
+        reduction: Factor by which the MLP's hidden layer is narrower.
+    """
+
+    def __init__(self, width: int, reduction: int):
+        super().__init__()
+        self.mlp = Mlp(width, max(width // reduction, 4), act_layer=nn.ReLU)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.mlp(x.mean((1, 2))) + self.mlp(x.amax((1, 2))))
+        return x * gate[:, None, None]
+
+
+class TransposedAttention(nn.Module):
+    """Channel attention across channels: every channel is a token, its values over all positions are its features.
+
+    Args:
+        width: Channels C.
+        heads: Groups of channels that attend to one another.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 4, 1)  # each (B, heads, C / heads, H W)
+        weights = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
+        mixed = weights.softmax(-1) @ v
+        return self.project(mixed.flatten(1, 2).transpose(1, 2)).view_as(x)
+
+
+class SpatialGate(nn.Module):
+    """Spatial attention as a gate, for maps with too many positions to compare all pairs.
+
+    Args:
+        kernel: Side of the convolution over the average and the maximum of the channels; odd.
+    """
+
+    def __init__(self, kernel: int):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weigh the positions; returns the features and the gate, (B, H, W)."""
+        gate = torch.sigmoid(self.conv(torch.stack([x.mean(-1), x.amax(-1)], dim=1)))[:, 0]
+        return x * gate[..., None], gate
+
+
+class SpatialAttention(nn.Module):
+    """Spatial attention as multi-head self-attention; on large maps keys and values are averages of cells.
+
+    Args:
+        width: Channels C.
+        heads: Heads.
+        cell: Side of the square of positions that shares a key and a value.
+    """
+
+    def __init__(self, width: int, heads: int, cell: int):
+        super().__init__()
+        self.heads, self.cell = heads, cell
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the positions; returns the features and how much attention each cell receives, (B, H/cell, W/cell)."""
+        _, height, width, channels = x.shape
+        cells = x.unflatten(2, (-1, self.cell)).unflatten(1, (-1, self.cell)).mean((2, 4)) if self.cell > 1 else x
+        q = self.query(x).flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(cells).flatten(1, 2).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = (q * (self.heads / channels) ** 0.5 @ k.transpose(-2, -1)).softmax(-1)
+        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        received = weights.mean((1, 2)).unflatten(1, (height // self.cell, width // self.cell))
+        return self.project(mixed).view_as(x), received
+
+
+class MultiScaleAttention(nn.Module):
+    """The paper's block: channel attention, spatial attention, feed-forward, each after a layer norm and added back.
+
+    Args:
+        width: Channels C.
+        channel: The channel attention.
+        spatial: The spatial attention; also returns its map.
+        ratio: Factor by which the feed-forward's hidden layer is wider.
+        drop_path: Probability of skipping a part.
+    """
+
+    def __init__(self, width: int, channel: nn.Module, spatial: nn.Module, ratio: float, drop_path: float):
+        super().__init__()
+        self.channel_norm, self.channel = nn.LayerNorm(width), channel
+        self.spatial_norm, self.spatial = nn.LayerNorm(width), spatial
+        self.ffn_norm, self.ffn = nn.LayerNorm(width), Mlp(width, int(width * ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x + self.drop_path(self.channel(self.channel_norm(x)))
+        spatial, attention = self.spatial(self.spatial_norm(x))
+        x = x + self.drop_path(spatial)
+        return x + self.drop_path(self.ffn(self.ffn_norm(x))), attention
+
+
+class AdaptiveDownsampling(nn.Module):
+    """Halves a map by a mix of average pooling, max pooling and a strided convolution that each input chooses.
+
+    Args:
+        width: Channels of the finer level.
+        wider: Channels of the coarser level.
+    """
+
+    def __init__(self, width: int, wider: int):
+        super().__init__()
+        self.choice = nn.Linear(width, 3)
+        self.project = nn.Conv2d(width, wider, 1)
+        self.conv = nn.Conv2d(width, wider, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        average, maximum, strided = self.choice(x.mean((1, 2))).softmax(-1)[..., None, None, None].unbind(1)
+        x = x.permute(0, 3, 1, 2)
+        pooled = average * F.avg_pool2d(x, 2) + maximum * F.max_pool2d(x, 2)
+        return (self.project(pooled) + strided * self.conv(x)).permute(0, 2, 3, 1)
+
+
+class AHMSANet(nn.Module):
+    """Levels of multi-scale attention blocks at ever coarser sizes, with adaptive downsampling between them.
+
+    Published: input of horizontal flow, vertical flow and strain; a hierarchy that changes the size of the feature map
+    at each level; blocks of channel attention, spatial attention and feed-forward, each with a layer norm before it;
+    cross-entropy; the number of blocks and the batch size matter.
+    Our choice, the paper being silent: 28x28 input; a stem of conv3x3, ReLU and batch norm, which keeps the amplitude
+    of the motion that layer norms hide; three levels, 28/14/7; the mix of three downsamplings; both channel
+    attentions; self-attention up to ``attend`` pixels and a gate above; features of the levels pooled to a grid, since
+    in an aligned face the place of a motion tells the emotion; all widths, depths and rates.
+
+    Args:
+        num_classes: Classes K of the protocol.
+        size: Height and width S of the flow map in pixels; halved between levels.
+        widths: Channels of each level.
+        depths: Blocks of each level.
+        heads: Attention heads of each level.
+        channel: Channel attention: ``gate`` or ``transposed``.
+        reduction: Factor by which the channel gate's hidden layer is narrower.
+        kernel: Side of the spatial gate's convolution; odd.
+        ratio: Factor by which the feed-forward's hidden layer is wider.
+        attend: Largest map, in pixels, with spatial self-attention; larger ones have a spatial gate.
+        keys: Largest side of the grid of keys and values in spatial self-attention.
+        grid: Side of the grid to which the features of each level are pooled, by their maxima, for the classifier.
+        drop_path: Probability of skipping a part of a block.
+        dropout: Probability of dropping a pooled feature before the classifier.
+
+    Raises:
+        ValueError: If the arguments do not fit one another or the size.
+    """
+
+    inputs = ("flow",)
+    revision = 1
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: int = 28,
+        widths: tuple[int, ...] = (16, 24, 32),
+        depths: tuple[int, ...] = (1, 1, 1),
+        heads: tuple[int, ...] = (1, 2, 2),
+        channel: Literal["gate", "transposed"] = "gate",
+        reduction: int = 4,
+        kernel: int = 3,
+        ratio: float = 2.0,
+        attend: int = 14,
+        keys: int = 7,
+        grid: int = 7,
+        drop_path: float = 0.1,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        if not len(widths) == len(depths) == len(heads) > 0:
+            raise ValueError(
+                f"AHMSA-Net needs one width, depth and number of heads per level, not widths={tuple(widths)}, "
+                f"depths={tuple(depths)}, heads={tuple(heads)}"
+            )
+        if min(depths) < 1:
+            raise ValueError(f"AHMSA-Net needs at least one block in every level, not depths={tuple(depths)}")
+        halvings = 2 ** (len(widths) - 1)
+        if size < halvings or size % halvings:
+            raise ValueError(f"AHMSA-Net of {len(widths)} levels needs a size divisible by {halvings}, not {size}")
+        for width, count in zip(widths, heads, strict=True):
+            if count < 1 or width % count:
+                raise ValueError(f"AHMSA-Net cannot split {width} channels among {count} heads")
+        if channel not in ("gate", "transposed"):
+            raise ValueError(f"AHMSA-Net's channel attention is 'gate' or 'transposed', not {channel!r}")
+        if kernel % 2 == 0:
+            raise ValueError(f"AHMSA-Net's spatial gate needs an odd kernel, not {kernel}")
+        if grid < 1 or (size // halvings) % grid:
+            raise ValueError(f"AHMSA-Net's coarsest map has {size // halvings} pixels, not a multiple of grid={grid}")
+        self.grid = grid
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 3, padding=1), nn.ReLU(), nn.BatchNorm2d(widths[0]))
+        self.levels = nn.ModuleList()
+        for level, (width, depth, count) in enumerate(zip(widths, depths, heads, strict=True)):
+            side = size // 2**level
+            cell = next(c for c in range(1, side + 1) if side % c == 0 and side // c <= keys)
+            blocks = nn.ModuleList()
+            for _ in range(depth):
+                across = ChannelGate(width, reduction) if channel == "gate" else TransposedAttention(width, count)
+                spatial = SpatialAttention(width, count, cell) if side <= attend else SpatialGate(kernel)
+                blocks.append(MultiScaleAttention(width, across, spatial, ratio, drop_path))
+            self.levels.append(blocks)
+        self.downsamplings = nn.ModuleList(
+            AdaptiveDownsampling(width, wider) for width, wider in zip(widths, widths[1:], strict=False)
+        )
+        features = sum(widths) * grid * grid
+        self.norm = nn.LayerNorm(features)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, num_classes)
+
+    def forward(self, flow: Tensor, attention: bool = False) -> dict[str, Tensor]:
+        """Classify flow maps.
+
+        Args:
+            flow: u, v and strain, scaled, shape (B, 3, S, S).
+            attention: Also return where the network looked.
+
+        Returns:
+            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the spatial
+            attention of all blocks, each scaled to the range 0 to 1 within the clip, averaged, and scaled again.
+        """
+        x = self.stem(flow).permute(0, 2, 3, 1)
+        pooled, maps = [], []
+        for level, blocks in enumerate(self.levels):
+            if level:
+                x = self.downsamplings[level - 1](x)
+            for block in blocks:
+                x, looked = block(x)
+                maps.append(looked)
+            pooled.append(F.max_pool2d(x.permute(0, 3, 1, 2), x.shape[1] // self.grid).flatten(1))
+        outputs = {"logits": self.head(self.dropout(self.norm(torch.cat(pooled, dim=1))))}
+        if attention:
+            outputs["attention"] = overlay(maps, flow.shape[-1])
+        return outputs
+
+
+@torch.no_grad()
+def overlay(maps: list[Tensor], size: int) -> Tensor:
+    """Average attention maps of several sizes on the grid of the input.
+
+    Args:
+        maps: Attention maps, each of shape (B, h, w).
+        size: Height and width S of the input.
+
+    Returns:
+        One map per clip, shape (B, S, S), from 0 to 1; all 0 where every position is alike.
+    """
+    grown = [F.interpolate(unit(one.float())[:, None], (size, size), mode="bilinear")[:, 0] for one in maps]
+    return unit(torch.stack(grown).mean(0))
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Scale every map of a batch (B, h, w) to the range 0 to 1."""
+    lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - lowest) / (highest - lowest).clamp(min=1e-12)

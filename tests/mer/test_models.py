@@ -1,0 +1,163 @@
+"""Every network keeps the model's contract; what each publishes about itself holds."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call, stack_module_state, vmap
+
+from mer.models.ahmsa_net import AHMSANet
+from mer.models.ststnet import STSTNet
+from mer.models.timm_baseline import TimmBaseline
+
+NETWORKS = {
+    "ahmsa_net": AHMSANet,
+    "ahmsa_net-transposed": lambda num_classes: AHMSANet(num_classes, channel="transposed"),
+    "ststnet": STSTNet,
+    "timm_baseline": lambda num_classes: TimmBaseline(num_classes, name="resnet10t"),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def build(request):
+    """How to make one of the networks, its weights seeded."""
+
+    def make(num_classes: int = 3, seed: int = 0):
+        torch.manual_seed(seed)
+        return NETWORKS[request.param](num_classes)
+
+    return make
+
+
+@pytest.fixture
+def flow():
+    """Four scaled flow maps."""
+    return torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+class TestEveryNetwork:
+    def test_declares_what_it_reads(self, build):
+        network = build()
+        assert network.inputs == ("flow",)
+        assert network.revision >= 1
+
+    @pytest.mark.parametrize("num_classes", [3, 7])
+    def test_gives_a_logit_per_class(self, build, flow, num_classes):
+        logits = build(num_classes)(flow)["logits"]
+        assert logits.shape == (4, num_classes)
+        assert logits.isfinite().all()
+
+    def test_every_parameter_gets_a_gradient(self, build, flow):
+        network = build().eval()  # no dropout or drop-path: nothing is left out by chance
+        for weight in network.parameters():  # timm starts some at zero, which stops what lies below them
+            weight.data.add_(0.01)
+        F.cross_entropy(network(flow)["logits"], torch.tensor([0, 1, 2, 0])).backward()
+        silent = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+        assert silent == []
+
+    def test_the_seed_decides_the_weights(self, build):
+        weights, again, others = (torch.nn.utils.parameters_to_vector(build(3, s).parameters()) for s in (0, 0, 1))
+        assert torch.equal(weights, again)
+        assert not torch.equal(weights, others)
+
+    def test_clips_do_not_see_one_another(self, build, flow):
+        network = build().eval()
+        together = network(flow)["logits"]
+        alone = torch.cat([network(one[None])["logits"] for one in flow])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+    def test_trains_in_bfloat16(self, build, flow):
+        network = build()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(network(flow)["logits"].float(), torch.tensor([0, 1, 2, 0]))
+        loss.backward()
+        assert loss.isfinite()
+        assert all(weight.grad.isfinite().all() for weight in network.parameters())
+
+    def test_stacked_equals_one_by_one(self, build, flow):
+        networks = [build(seed=seed).eval() for seed in (0, 1)]
+        weights, buffers = stack_module_state(networks)
+        flows = torch.stack([flow, flow.flip(0)])
+        stacked = vmap(lambda w, b, x: functional_call(networks[0], (w, b), (x,))["logits"])(weights, buffers, flows)
+        alone = torch.stack([network(x)["logits"] for network, x in zip(networks, flows, strict=True)])
+        torch.testing.assert_close(stacked, alone, atol=1e-5, rtol=1e-4)
+
+    def test_stacked_networks_train(self, build, flow):
+        networks = [build(seed=seed) for seed in (0, 1)]
+        weights, buffers = stack_module_state(networks)
+
+        def loss(w, b, x):
+            return F.cross_entropy(functional_call(networks[0], (w, b), (x,))["logits"], torch.tensor([0, 1, 2, 0]))
+
+        gradients = vmap(torch.func.grad(loss), randomness="different")(weights, buffers, torch.stack([flow, flow]))
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+def parameters(network):
+    return sum(weight.numel() for weight in network.parameters())
+
+
+class TestSTSTNet:
+    def test_has_the_parameters_of_its_description(self):
+        assert parameters(STSTNet(3)) == 1683
+
+    @pytest.mark.parametrize("size", [4, 27, 28, 29, 56])
+    def test_takes_other_sizes(self, size):
+        assert STSTNet(5, size)(torch.zeros(2, 3, size, size))["logits"].shape == (2, 5)
+
+    @pytest.mark.parametrize("size", [-28, 0, 3])
+    def test_refuses_a_map_that_pooling_would_empty(self, size):
+        with pytest.raises(ValueError, match=f"at least 4, not {size}"):
+            STSTNet(3, size)
+
+    def test_refuses_a_stream_without_kernels(self):
+        with pytest.raises(ValueError, match="at least one kernel"):
+            STSTNet(3, kernels=(3, 0))
+
+
+class TestTimmBaseline:
+    def test_builds_a_fixed_grid_of_patches_for_the_size(self):
+        network = TimmBaseline(3, size=32, name="vit_tiny_patch16_224")
+        assert network(torch.zeros(1, 3, 32, 32))["logits"].shape == (1, 3)
+
+    def test_names_the_nearest_networks(self):
+        with pytest.raises(ValueError, match=r"'resnet81'.*resnet18"):
+            TimmBaseline(3, name="resnet81")
+
+
+class TestAHMSANet:
+    def test_is_small(self):
+        assert parameters(AHMSANet(3)) < 1_000_000
+
+    @pytest.mark.parametrize("size", [56, 112])
+    def test_takes_larger_maps(self, size):
+        assert AHMSANet(3, size)(torch.zeros(1, 3, size, size))["logits"].shape == (1, 3)
+
+    @pytest.mark.parametrize("channel", ["gate", "transposed"])
+    def test_shows_where_it_looks(self, flow, channel):
+        network = AHMSANet(3, channel=channel).eval()
+        outputs = network(flow, attention=True)
+        assert outputs["attention"].shape == (4, 28, 28)
+        assert outputs["attention"].amin((1, 2)).tolist() == [0] * 4
+        assert outputs["attention"].amax((1, 2)).tolist() == [1] * 4
+        assert not outputs["attention"].requires_grad
+        torch.testing.assert_close(outputs["logits"], network(flow)["logits"])
+
+    def test_shows_finite_attention_where_nothing_moves(self):
+        seen = AHMSANet(3).eval()(torch.zeros(1, 3, 28, 28), attention=True)["attention"]
+        assert seen.isfinite().all()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"size": 30}, "divisible by 4, not 30"),
+            ({"widths": (16, 32)}, "per level"),
+            ({"depths": (1, 0, 1)}, "at least one block"),
+            ({"heads": (1, 5, 2)}, "24 channels among 5 heads"),
+            ({"channel": "gates"}, "'gate' or 'transposed', not 'gates'"),
+            ({"grid": 4}, "7 pixels, not a multiple of grid=4"),
+            ({"kernel": 4}, "odd kernel, not 4"),
+        ],
+    )
+    def test_refuses_arguments_that_do_not_fit(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            AHMSANet(3, **arguments)
