@@ -176,6 +176,16 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     return [Job(model=name, results=results, workers=workers, options=options.options, **shared) for name in names]
 
 
+def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tuple[str, ...]]:
+    """The jobs with their accelerator, and the devices that they run on."""
+    from dataclasses import replace
+
+    from experiments import executors
+
+    devices = executors.devices(chosen, jobs[0].workers)
+    return [replace(job, accelerator="cpu" if devices[0] == "cpu" else "gpu") for job in jobs], devices
+
+
 def _prepare(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
     from experiments.train import Experiment
@@ -186,12 +196,12 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    jobs = _jobs(options)
+    jobs, devices = _on_devices(_jobs(options), options.devices)
     if len(jobs) > 1:
         raise InputError("mer train takes one model; name it with --model")
     from experiments.train import train_one
 
-    return train_one(jobs[0], options.fold, options.seed, options.devices)
+    return train_one(jobs[0], options.fold, options.seed, devices[0])
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -203,7 +213,7 @@ def _sweep(options: argparse.Namespace) -> int:
         executors.warm_up()  # imports torch beside this process, which does the same
     from experiments.sweep import sweep
 
-    devices = executors.devices(options.devices, jobs[0].workers)
+    jobs, devices = _on_devices(jobs, options.devices)
     return sweep(jobs, options.seeds, devices, _console(), dry_run=options.dry_run)
 
 

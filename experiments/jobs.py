@@ -18,6 +18,11 @@ DEFAULT_MODELS = ("ahmsa_net", "ststnet")
 class Job:
     """One dataset, model and recipe, and what the command line changes of it.
 
+    Attributes:
+        workers: Processes that prepare the data.
+        accelerator: ``cpu`` or ``gpu``: what the folds are trained on.
+        options: Options of classes, ``--model.lr=1e-3``.
+
     Raises:
         InputError: If one of the names is unknown; the message has those that are near.
     """
@@ -30,6 +35,7 @@ class Job:
     cache: str = "cache"
     results: str = "results"
     workers: int = 1
+    accelerator: str = "cpu"
     options: tuple[str, ...] = ()
 
     def __post_init__(self):

@@ -87,7 +87,7 @@ class Experiment:
             raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
         self.config: Namespace = self.cli.config
         if self.config.trainer.precision is None:
-            self.config.trainer.precision = "bf16-mixed" if _has_bf16() else "32-true"
+            self.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
         self.data: FlowDataModule = self._instantiate().data  # shared by all folds
 
     @cached_property
@@ -231,12 +231,9 @@ def run_fold(job: Job, fold: str, seed: int) -> list[dict]:
     return experiment(job).run(fold, seed)
 
 
-def train_one(job: Job, fold: str, seed: int, device: str | None) -> int:
+def train_one(job: Job, fold: str, seed: int, device: str) -> int:
     """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
-    (chosen_device, *others) = executors.devices(device, workers=1)
-    if others and device:
-        raise InputError(f"mer train takes one device, not {device}")
-    executors.settle(chosen_device)
+    executors.settle(device)
     chosen = Experiment(job)
     chosen.data.prepare_data()
     chosen.cell.describe(chosen.data.clips, chosen.yaml)
@@ -269,7 +266,11 @@ def _configuration(job: Job) -> dict:
     dataset = load_class(DATASETS[job.dataset])
     where = {name: getattr(job, name) for name in dataset.places}
     what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
-    return {**recipe, "data": {"class_path": DATASETS[job.dataset], "init_args": what}}
+    return {
+        **recipe,
+        "data": {"class_path": DATASETS[job.dataset], "init_args": what},
+        "trainer": {"accelerator": job.accelerator, "devices": 1, **recipe["trainer"]},
+    }
 
 
 def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
@@ -283,7 +284,7 @@ def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) 
 
 
 def _has_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _trainer(arguments: Namespace, curve: Curve, optimistic: Optimistic) -> Trainer:
