@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare status report test smoke lint lock clean
+.PHONY: help setup sweep prepare inspect status report test smoke lint lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
@@ -28,6 +28,9 @@ sweep: $(READY) ## train and test every fold of DATASET, then print the scores
 
 prepare: $(READY) ## fill the cache of DATASET and train nothing
 	$(BIN)/mer prepare $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(ARGS)
+
+inspect: $(READY) ## what lies in DATA and what is wrong with it; ARGS=--gallery for pictures of every clip
+	$(BIN)/mer inspect $(call quote,$(or $(DATASET),synthetic)) $(call option,--root,DATA) $(call option,--protocol,PROTOCOL) $(ARGS)
 
 status: $(READY) ## folds done and pooled scores so far
 	$(BIN)/mer status $(ARGS)

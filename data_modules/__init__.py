@@ -1,6 +1,12 @@
 """The data: one LightningDataModule per dataset, chosen by name."""
 
 DATASETS = {
-    "flow_maps": "data_modules.flow_maps.FlowMaps",
     "synthetic": "data_modules.synthetic.Synthetic",
+    "casme2": "data_modules.casme2.CASME2",
+    "samm": "data_modules.samm.SAMM",
+    "smic": "data_modules.smic.SMIC",
+    "casme3": "data_modules.casme3.CASME3",
+    "megc2019": "data_modules.composite.MEGC2019",
+    "composite": "data_modules.composite.Composite",
+    "flow_maps": "data_modules.flow_maps.FlowMaps",
 }

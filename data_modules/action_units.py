@@ -89,6 +89,44 @@ EMOTIONS: dict[str, dict[str, int]] = {
     "others": {"4": 6, "14": 2, "L14": 1, "R14": 1, "24": 2, "20": 1, "4+24": 1},
 }
 
+# The same for the other datasets' labels. SAMM's last three emotions are rare there.
+SAMM_EMOTIONS: dict[str, dict[str, int]] = {
+    "anger": {"4+7": 5, "4": 4, "7": 2, "4+5": 1, "L4+7": 1},
+    "happiness": {"12": 5, "6+12": 4, "L12": 1, "R12": 2, "6+7+12": 1, "R12+25": 1},
+    "contempt": {"R14": 3, "L14": 3, "14": 2, "L10+14": 1},
+    "surprise": {"1+2": 5, "1+2+5": 2, "1+2+25": 1, "L1+L2": 1},
+    "other": {"24": 3, "17": 3, "20": 2, "17+24": 2},
+    "disgust": {"9": 2, "10": 2, "4+9": 2, "9+10": 1},
+    "fear": {"20+25": 1, "1+20": 1, "5+20": 1},
+    "sadness": {"15": 2, "15+17": 2, "1+15": 1},
+}
+SMIC_EMOTIONS: dict[str, dict[str, int]] = {
+    "negative": {"4": 4, "4+7": 3, "4+9": 2, "9": 1, "10": 1, "15": 1, "15+17": 1},
+    "positive": {"12": 5, "6+12": 5, "L12": 1, "R12": 1, "6+12+25": 1},
+    "surprise": {"1+2": 5, "2": 1, "L1+L2": 1, "R1+R2": 1, "1+2+25": 2, "1+2+5": 2},
+}
+CASME3_EMOTIONS: dict[str, dict[str, int]] = {
+    "disgust": {"9": 3, "10": 3, "4+9": 3, "9+10": 2, "R10": 1},
+    "surprise": {"1+2": 5, "1+2+5": 2, "2": 1, "R1+R2": 1, "1+2+25": 1},
+    "others": {"14": 3, "L14": 2, "R14": 2, "24": 3, "14+24": 1},
+    "fear": {"20": 4, "20+25": 3, "5+20": 2},
+    "anger": {"4": 5, "4+7": 5, "7": 1, "4+5": 1},
+    "sad": {"15": 4, "17": 3, "15+17": 4},
+    "happy": {"12": 5, "6+12": 5, "L12": 1, "R12": 1, "12+25": 1},
+}
+
+# Davison, Merghani and Yap, "Objective classes for micro-facial expression recognition", J. Imaging 2018.
+_OBJECTIVE_CLASSES = (
+    "6 12 6+12 6+7+12 7+12", "1+2 5 25 1+2+25 25+26 5+24", "23 4 4+7 4+5 4+5+7 17+24 4+6+7 4+38",
+    "10 9 4+9 4+40 4+5+40 4+7+9 4+9+10 4+7+10", "15 1 4+15 15+17", "1+2+4 20",
+)  # fmt: skip
+
+
+def objective_class(code: str) -> int:
+    """The objective class, 1 to 7, of a coder's entry; sides do not count."""
+    units = "+".join(str(unit) for unit in sorted({unit for _, unit in parse(code)}))
+    return next((i for i, codes in enumerate(_OBJECTIVE_CLASSES, start=1) if units in codes.split()), 7)
+
 
 def parse(code: str) -> list[tuple[str, int]]:
     """Splits a coder's entry: ``'L1+25'`` becomes ``[('L', 1), ('', 25)]``.

@@ -1,7 +1,7 @@
 """What every dataset shares: the protocol's clips as tensors on the device, folds, full batches, augmentation."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data_modules import protocols
+from data_modules.clips import Problem
 from mer import InputError
 from mer.flow import mirror
 
@@ -81,7 +82,7 @@ class FlowDataModule(LightningDataModule):
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
         protocol: Name of the protocol, see ``protocols.py``.
-        split: How clips are split into folds.
+        split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``.
         inputs: Tensors that the model reads; only those are prepared and loaded.
         size: Side in pixels of the maps that the model sees.
         batch_size: Clips of a training batch; every batch is full.
@@ -117,6 +118,7 @@ class FlowDataModule(LightningDataModule):
         self.split, self.inputs, self.size, self.batch_size = split, inputs, size, batch_size
         self.flip, self.shift = flip, shift
         self.classes = protocols.protocol(self.protocol).classes
+        protocols.check_split(split)
         self.store: Batch = {}
         self.fold, self.seed = "", 0
         unknown = set(inputs) - set(self.available_inputs)
@@ -143,9 +145,32 @@ class FlowDataModule(LightningDataModule):
         """The model's inputs for the clips, in the order of the table: ``flow`` (N, 3, size, size)."""
         raise NotImplementedError
 
-    def label(self, clips: pd.DataFrame) -> pd.DataFrame:
-        """The clips that take part in the protocol, with their class in a new column ``target``."""
-        return protocols.select(clips, self.protocol, self.database)
+    def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
+        """The clips that take part in a protocol (default: the chosen one), their class in a new column ``target``.
+
+        Raises:
+            InputError: If there are none.
+        """
+        return protocols.select(clips, protocol or self.protocol, self.database)
+
+    def known_protocols(self) -> list[str]:
+        """Names of the protocols that have classes for these data."""
+        return [name for name, rules in protocols.PROTOCOLS.items() if (self.database or self.name) in rules.emotions]
+
+    @property
+    def parts(self) -> Mapping[str, "FlowDataModule"]:
+        """The databases that these data consist of, by name."""
+        return {self.name: self}
+
+    @property
+    def layout(self) -> str:
+        """Which release of the dataset lies in the folder, where there are several."""
+        return ""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong with single clips, and what was done about it."""
+        return []
 
     # What follows from it
 
@@ -166,10 +191,10 @@ class FlowDataModule(LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the dataset's clip table and of the size of every source file."""
+        """SHA-256 of the dataset's clip table, its layout, and the size of every source file."""
         table = self.all_clips.drop(columns="folder", errors="ignore").to_csv(index=False)
         files = sorted(self.source_files(self.all_clips).items())
-        return hashlib.sha256(repr((table, files)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.layout, table, files)).encode()).hexdigest()
 
     def hold_out(self, fold: str, seed: int) -> None:
         """Choose the fold, and the seed of the order of the training batches.

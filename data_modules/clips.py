@@ -1,7 +1,11 @@
 """The clip table, and how a clip's frames are found and read."""
 
+import os
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +18,65 @@ COLUMNS = (
     "frames_per_second", "folder",
 )  # fmt: skip
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
-_NAME = re.compile(r"[\w()+.-]+")  # a word that is safe as part of a file name
+_NAME = re.compile(r"[\w()+.-]{1,100}")  # a word that is safe as part of a file name
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
-def complain(where: Path | str, problems: list[str], remedy: str, most: int = 20) -> None:
+@dataclass(frozen=True)
+class Erratum:
+    """A correction of one cell of a distributed sheet; a sheet that says something else there is left as it is.
+
+    Attributes:
+        subject: As in the clip table.
+        clip: As in the clip table.
+        field: ``onset``, ``apex`` or ``offset``.
+        was: What the sheet says.
+        now: What it should say; None for an apex that has to be spotted.
+        reason: Why.
+    """
+
+    subject: str
+    clip: str
+    field: str
+    was: str
+    now: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one clip, and what was done about it.
+
+    Attributes:
+        dataset: As in the clip table, like all that follow.
+        subject: The clip's subject, or empty.
+        clip: The clip, or the row or folder that should have been one.
+        what: What is wrong.
+        action: The correction, or why the clip is left out.
+        used: Whether the clip is used all the same.
+    """
+
+    dataset: str
+    subject: str
+    clip: str
+    what: str
+    action: str
+    used: bool
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.clip}: {self.what}; {self.action}".strip()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image file of a clip: its number, which is the last integer in its name, and its size in bytes."""
+
+    number: int
+    path: Path
+    size: int
+
+
+def complain(where: Path | str, problems: Sequence[str], remedy: str, most: int = 20) -> None:
     """Raise one error that lists every problem found, if there is any.
 
     Raises:
@@ -30,12 +88,27 @@ def complain(where: Path | str, problems: list[str], remedy: str, most: int = 20
         raise InputError(f"{where}: {len(problems)} problem(s):{listed}{more}\n{remedy}")
 
 
+def rows(clips: pd.DataFrame) -> Iterator[Any]:
+    """Rows of a clip table, the columns as attributes."""
+    return iter(clips.itertuples())
+
+
+def is_plain(name: str) -> bool:
+    """Whether a word is safe as part of a file name: no separator, no space, not a relative folder."""
+    return bool(_NAME.fullmatch(name)) and set(name) != {"."}
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a frame number or the like: digits, and no more of them than a number may have."""
+    return text.isdecimal() and len(text) <= 15
+
+
 def unsafe_names(clips: pd.DataFrame) -> list[str]:
     """What is wrong with the words that name a clip: empty, not a plain word, or given twice."""
     problems = []
     for column in ("dataset", "subject", "clip"):
         for value in sorted({str(value) for value in clips[column]}):
-            if not _NAME.fullmatch(value) or set(value) == {"."}:
+            if not is_plain(value):
                 problems.append(f"{column} '{value}' is not a plain name of letters, digits and . _ - + ( )")
     for key, times in clips.groupby(["dataset", "subject", "clip"]).size().items():
         if times > 1:
@@ -43,17 +116,51 @@ def unsafe_names(clips: pd.DataFrame) -> list[str]:
     return problems
 
 
-def frames(folder: Path) -> dict[int, Path]:
-    """Image files of a folder by frame number, which is the last integer in the name.
+def list_frames(folder: Path) -> list[Frame]:
+    """Image files of a folder, by number; padding may vary, and files that are no images are passed over.
 
-    Files that are no images are passed over. Padding may vary: ``img9.jpg`` comes before ``img10.jpg``.
+    Raises:
+        OSError: If the folder cannot be read.
     """
     found = {}
-    for path in sorted(folder.iterdir()):
-        number = _NUMBER.search(path.stem)
-        if number and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            found[int(number.group(1))] = path
-    return dict(sorted(found.items()))
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stem, suffix = os.path.splitext(entry.name)
+            number = _NUMBER.search(stem)
+            if (
+                number
+                and is_number(number[1])
+                and suffix.lower() in IMAGE_SUFFIXES
+                and not stem.startswith(".")
+                and entry.is_file()
+            ):
+                found[int(number[1])] = Frame(int(number[1]), folder / entry.name, entry.stat().st_size)
+    return [found[number] for number in sorted(found)]
+
+
+def frames(folder: Path) -> dict[int, Path]:
+    """Image files of a folder by frame number, see ``list_frames``."""
+    return {frame.number: frame.path for frame in list_frames(folder)}
+
+
+def damage(frame: Frame) -> str:
+    """What is wrong with an image file as far as its two ends show, without decoding it; empty if nothing is."""
+    if frame.size == 0:
+        return "is empty"
+    try:
+        with frame.path.open("rb", buffering=0) as file:
+            start = file.read(8)
+            file.seek(max(0, frame.size - 1024))
+            end = file.read(1024)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if start[:2] == b"\xff\xd8":
+        return "" if b"\xff\xd9" in end else "is cut off"
+    if start == b"\x89PNG\r\n\x1a\n":
+        return "" if b"IEND" in end else "is cut off"
+    if start[:2] == b"BM":
+        return "is cut off" if int.from_bytes(start[2:6], "little") > frame.size else ""
+    return "" if start[:4] in (b"II*\0", b"MM\0*") else "is no image"
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from mer import InputError
 from mer.faces import FaceFinder, alignment
 from mer.opencv import cv2
 
-FRAMES = "CASME2_RAW_selected"
-TRUTH = "truth"
+if TYPE_CHECKING:
+    from data_modules.layouts import Layout
+
 CROP = 128  # px, side of the crop that the truth refers to
 PEAK = 1.05  # px of the crop, median over the clips of the largest displacement at the apex
 FAINT = 0.2  # share of the clips in which another action unit moves too, too faintly for a coder
@@ -25,15 +27,33 @@ FAINT = 0.2  # share of the clips in which another action unit moves too, too fa
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the sheet; frame numbers are those of the files."""
+    """What one subject shows once; frame numbers are those of the files.
 
-    subject: int
+    Attributes:
+        person: Number of who is filmed, over all datasets; 0 if nobody is.
+        subject: The subject's id as the sheet has it.
+        name: As the sheet has it.
+        onset: The calm face.
+        apex: The strongest expression.
+        offset: The last frame that is annotated.
+        action_units: What moves, in a coder's words.
+        emotion: In small letters.
+        lead: Frames before the onset.
+        tail: Frames after the offset.
+        dropped: Frames that are not there.
+    """
+
+    person: int
+    subject: str
     name: str
     onset: int
     apex: int
     offset: int
     action_units: str
     emotion: str
+    lead: int = 0
+    tail: int = 0
+    dropped: tuple[int, ...] = ()
 
 
 def stream(seed: int, subject: int, *use: str) -> np.random.Generator:
@@ -43,29 +63,27 @@ def stream(seed: int, subject: int, *use: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
-def film(folder: Path, seed: int, size: tuple[int, int], clip: Clip) -> None:
+def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: "Layout", clip: Clip) -> None:
     """Writes one clip's frames and its truth; depends on nothing but its arguments."""
-    person = _person(seed, clip.subject, size)
+    size = size or layout.size
+    person = _person(seed, clip.person, size)
     # The clip's own stream: its name is what tells it from the subject's other clips.
-    generator = stream(seed, clip.subject, "clip", clip.name)
+    generator = stream(seed, clip.person, "clip", layout.key(clip))
     neutral = person.neutral(generator)
-    camera = Camera(generator, size)
-    name = f"sub{clip.subject:02d}"
-    frames = folder / FRAMES / name / clip.name
-    frames.mkdir(parents=True)
+    camera = Camera(generator, size, Path(layout.frame(clip, 0)).suffix, layout.grey)
 
     onset = camera.shoot(neutral)
     landmarks = _finder().landmarks(np.asarray(cv2.imdecode(onset, cv2.IMREAD_COLOR_RGB), np.uint8))
     if landmarks is None:
         raise InputError(
-            f"{name} {clip.name}: MediaPipe sees no face in the synthetic frame; take another seed or size"
+            f"{clip.subject} {clip.name}: MediaPipe sees no face in the synthetic frame; take another seed or size"
         )
     transform = alignment(landmarks, CROP)
     scale = float(np.hypot(*transform[0, :2]))
     parts = [(side, unit, 1.0) for side, unit in parse(clip.action_units)]
     if generator.random() < FAINT:
         parts.append(("", int(generator.choice(list(ACTION_UNITS))), generator.uniform(0.2, 0.4)))
-    field = Field(parts, landmarks, stream(seed, clip.subject, "habit"), generator)
+    field = Field(parts, landmarks, stream(seed, clip.person, "habit"), generator)
     centre = np.linalg.solve(transform[:, :2], (CROP / 2, CROP / 2) - transform[:, 2])
     sway = Sway(generator, clip.offset - clip.onset + 1, centre, field.eye_distance, 1 / scale)
 
@@ -77,16 +95,18 @@ def film(folder: Path, seed: int, size: tuple[int, int], clip: Clip) -> None:
     dx, dy = field(x, y)
     field.gain = float(np.clip(generator.lognormal(np.log(PEAK), 0.4), 0.35, 1.95) / scale / np.hypot(dx, dy).max())
     dx, dy = dx * np.float32(field.gain), dy * np.float32(field.gain)
-    for time, amount in enumerate(_course(generator, clip).astype(np.float32)):
-        photograph = onset
-        if time:
-            image = neutral.copy()
+    course = _course(generator, clip).astype(np.float32)
+    for number in range(clip.onset - clip.lead, clip.offset + clip.tail + 1):
+        photograph, time = onset, min(max(number - clip.onset, 0), len(course) - 1)
+        if number != clip.onset:
+            image, amount = neutral.copy(), course[time]
             maps = sway.back(x - amount * dx, y - amount * dy, time)
             image[top:bottom, left:right] = cv2.remap(neutral, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             photograph = camera.shoot(image)
-        (frames / f"img{clip.onset + time}.jpg").write_bytes(photograph.tobytes())
+        if number not in clip.dropped:
+            layout.add_frame(folder, clip, number, photograph.tobytes())
 
-    truth = folder / TRUTH / f"{name}_{clip.name}.safetensors"
+    truth = folder / layout.truth(clip)
     truth.parent.mkdir(exist_ok=True)
     flow, expression = true_flow(transform, field, sway, clip.apex - clip.onset)
     arrays = {"flow": flow.astype(np.float16), "expression": expression.astype(np.float16), "transform": transform}
@@ -142,24 +162,32 @@ class Sway:
 
 
 class Camera:
-    """Sensor noise, a little flicker of the light, JPEG."""
+    """Sensor noise, a little flicker of the light, the format of the files."""
 
-    def __init__(self, generator: np.random.Generator, size: tuple[int, int]) -> None:
-        self.generator, self.size = generator, size
+    def __init__(
+        self, generator: np.random.Generator, size: tuple[int, int], suffix: str = ".jpg", grey: bool = False
+    ) -> None:
+        self.generator, self.size, self.suffix, self.grey = generator, size, suffix, grey
         noise = generator.standard_normal((size[1] + 64, size[0] + 64, 3), dtype=np.float32)
         self.noise = cv2.GaussianBlur(noise, (0, 0), 0.5) * np.float32(generator.uniform(2.0, 3.0))
 
     def shoot(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A photograph of ``image`` as the bytes of a JPEG file."""
+        """A photograph of ``image`` as the bytes of a file."""
         # One sheet of noise for the whole clip, moved elsewhere for every frame.
         left, top = self.generator.integers(0, 64, 2)
         noise = self.noise[top : top + self.size[1], left : left + self.size[0]]
         bright, sign = 1 + self.generator.normal(0, 0.003), float(self.generator.choice((-1, 1)))
         noisy = np.maximum(cv2.addWeighted(image.astype(np.float32), bright, noise, sign, 0.0), 0)
-        noisy = cv2.cvtColor(cv2.convertScaleAbs(noisy), cv2.COLOR_RGB2BGR)
-        done, data = cv2.imencode(".jpg", noisy, (cv2.IMWRITE_JPEG_QUALITY, 91))
-        assert done
-        return data
+        return encode(np.asarray(cv2.convertScaleAbs(noisy), np.uint8), self.suffix, self.grey)
+
+
+def encode(image: NDArray[np.uint8], suffix: str, grey: bool) -> NDArray[np.uint8]:
+    """An RGB image as the bytes of a file."""
+    image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR), np.uint8)
+    options = (cv2.IMWRITE_JPEG_QUALITY, 91) if suffix == ".jpg" else ()
+    done, data = cv2.imencode(suffix, image, options)
+    assert done
+    return data
 
 
 def _course(generator: np.random.Generator, clip: Clip) -> NDArray[np.float64]:

@@ -62,8 +62,11 @@ class FlowMaps(FlowDataModule):
     def _inside(self, file: str) -> bool:
         return bool(file) and (self.root / file).resolve().is_relative_to(self.root.resolve())
 
-    def label(self, clips: pd.DataFrame) -> pd.DataFrame:
+    def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
         return clips.assign(target=clips["emotion"])
+
+    def known_protocols(self) -> list[str]:
+        return [self.protocol]
 
     def prepare_data(self) -> None:
         """Open every picture, so that one that does not open is named before anything is trained."""

@@ -1,21 +1,35 @@
 """From the frames of a clip to what is cached of it. No torch: these processes start fast."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_modules.cache import write
 from data_modules.clips import read_image
 from mer import InputError
-from mer.faces import FaceFinder, alignment, crop
-from mer.flow import flow_map
+from mer import apex as apexes
+from mer.faces import FaceFinder, alignment, centre_square, crop
+from mer.flow import flow_map, grey
+from mer.head_motion import follow
+from mer.opencv import cv2
 
-REVISION = 1
-"""Part of every cache's digest: raised by hand when a change to alignment or cropping changes what is cached."""
+REVISION = 2
+"""Part of every cache's digest: raised by hand when a change to alignment, cropping, spotting or head motion changes
+what is cached."""
+
+TRIES = 5
+"""Frames from the onset on in which a face is looked for."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +37,23 @@ class Preparation:
     """What to compute of one clip, and where it goes.
 
     Attributes:
-        onset: The onset frame's file.
-        apex: The apex frame's file.
-        target: The file in the cache.
+        frames: Number and file of every frame from onset to offset, in order; the first one is the onset.
+        apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
+        target: The file in the cache: ``flow``, float32 (3, size, size), and ``apex``, int64 (1,), the number of the
+            frame used.
         size: Side of the aligned crop in pixels.
         method: Optical flow, see ``mer.flow``.
+        registered: The frames are crops of registered faces: no face is looked for, the middle square is used.
+        remove_head_motion: Take the rigid motion of the head out of the flow, see ``mer.head_motion``.
     """
 
-    onset: Path
-    apex: Path
+    frames: tuple[tuple[int, Path], ...]
+    apex: int | None
     target: Path
     size: int
     method: Literal["tvl1", "farneback", "dis"]
+    registered: bool = False
+    remove_head_motion: bool = False
 
     def run(self) -> str | None:
         """Write the flow map of the clip.
@@ -46,27 +65,137 @@ class Preparation:
             InputError: If the cache cannot be written.
         """
         try:
-            onset, apex = read_image(self.onset), read_image(self.apex)
+            tensors = self._compute()
         except InputError as error:
             return str(error)
-        landmarks = _finder().landmarks(onset)
-        if landmarks is None:
-            return f"{self.onset}: no face is found in the onset frame"
-        transform = alignment(landmarks, self.size)
-        first, second = (crop(frame, transform, self.size) for frame in (onset, apex))
-        write(self.target, {"flow": flow_map(first, second, self.method)})
+        write(self.target, tensors)
         return None
+
+    def _compute(self) -> dict[str, np.ndarray]:
+        """What is cached of the clip. At most three frames are held at a time.
+
+        Raises:
+            InputError: If the clip cannot be used.
+        """
+        if len(self.frames) < 2:
+            raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
+        image = read_image(self.frames[0][1])
+        landmarks = None if self.registered else self._landmarks(image)
+        onset, first = grey(image), self._alignment(image, landmarks, self.size)
+        wanted = self.apex
+        if wanted is None:
+            wanted = self._spot(onset, self._alignment(image, landmarks, apexes.SIZE))
+        number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
+        image = _read_like(onset, path)
+        apex, second = grey(image), first
+        if self.remove_head_motion:
+            face = None if self.registered else _finder().landmarks(image)
+            guesses = [] if face is None else [alignment(face, self.size)]
+            second = follow(onset, apex, first, self.size, guesses=guesses)
+        crops = crop(onset, first, self.size), crop(apex, second, self.size, like=first)
+        return {"flow": flow_map(*crops, self.method), "apex": np.array([number])}
+
+    def _landmarks(self, onset: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Landmarks in the onset frame or, where no face is seen there, in the next frame that shows one.
+
+        The head moves little within a few frames, and an onset may be blurred.
+
+        Raises:
+            InputError: If there is no face in any of them.
+        """
+        for index, (_, path) in enumerate(self.frames[:TRIES]):
+            try:
+                image = onset if index == 0 else _read_like(onset, path)
+            except InputError:
+                continue  # it may not be needed
+            landmarks = _finder().landmarks(image)
+            if landmarks is not None:
+                return landmarks
+        tried = min(TRIES, len(self.frames))
+        raise InputError(f"{self.frames[0][1]}: no face is found in the onset frame, nor in the {tried - 1} after it")
+
+    def _alignment(
+        self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, size: int
+    ) -> NDArray[np.float64]:
+        if landmarks is None:
+            return centre_square(onset.shape[1], onset.shape[0], size)
+        return alignment(landmarks, size)
+
+    def _spot(self, onset: NDArray[np.uint8], transform: NDArray[np.float64]) -> int:
+        """Number of the apex frame; frames that do not open are passed over, if they are less than half.
+
+        Raises:
+            InputError: If they are half or more.
+        """
+        numbers, crops, faults = [self.frames[0][0]], [crop(onset, transform, apexes.SIZE)], []
+        for number, path in self.frames[1:]:
+            try:
+                crops.append(crop(grey(_read_like(onset, path)), transform, apexes.SIZE))
+                numbers.append(number)
+            except InputError as error:
+                faults.append(error)
+        if faults and 2 * len(faults) >= len(self.frames) - 1:
+            raise InputError(
+                f"the apex cannot be spotted: {len(faults)} of {len(self.frames)} frames do not open, as {faults[0]}"
+            )
+        return numbers[apexes.spot(crops)]
 
 
 def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | None]:
-    """Run preparations in parallel processes; yields their outcomes in order."""
+    """Run preparations in parallel processes.
+
+    Args:
+        preparations: In any order.
+        workers: Processes; one thread of OpenCV each. What is computed does not depend on their number.
+
+    Yields:
+        The outcome of each, in order: why its clip cannot be used, or None.
+
+    Raises:
+        InputError: If the cache cannot be written, or a process dies.
+    """
+    if not preparations:
+        return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(max(1, min(workers, len(preparations))), mp_context=context) as pool:
-        try:
-            yield from pool.map(Preparation.run, preparations)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    count = max(1, min(workers, len(preparations)))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    try:
+        yield from pool.map(Preparation.run, preparations)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of the {count} processes that prepare clips has died, most often because the memory was used up: "
+            "run it again with fewer workers; what is prepared is kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Readies a worker: one thread of OpenCV; Ctrl-C is the parent's to answer, and it ends when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent has died without a word: nothing else would tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read_like(onset: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """Read another frame of a clip, RGB.
+
+    Raises:
+        InputError: If it does not open or is not as large as the onset frame.
+    """
+    image = read_image(path)
+    if image.shape[:2] != onset.shape[:2]:
+        here, there = (f"{shape[1]} x {shape[0]}" for shape in (image.shape, onset.shape))
+        raise InputError(f"{path}: has {here} pixels, the onset frame {there}")
+    return image
 
 
 @cache

@@ -1,5 +1,6 @@
-"""Protocols: which clips take part and which class an emotion stands for; folds that leave one subject out."""
+"""Protocols: which clips take part and which class an emotion stands for; how clips are split into folds."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -83,9 +84,30 @@ PROTOCOLS: dict[str, Protocol] = {
         {"casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise")},
         parts={"casme3": (699, 88, (457, 55, 187))},
     ),
+    # Three classes over any union of the databases; of one database alone, all clips with such a label.
+    "union-3": Protocol(
+        NEGATIVE,
+        {
+            "casme2": _CASME2_3,
+            "samm": _SAMM_3,
+            "smic": _SMIC_3,
+            "casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise"),
+        },
+        parts={
+            "casme2": (147, 24, (90, 32, 25)),
+            "samm": (133, 28, (92, 26, 15)),
+            "smic": (164, 16, (70, 51, 43)),
+            "casme3": (699, 88, (457, 55, 187)),
+        },
+    ),
 }
 
-SPLITS = ("loso",)
+SPLITS = {
+    "loso": "leave one subject out",
+    "lodo": "leave one database out",
+    "groups<k>": "leave one of k groups of subjects out, e.g. groups5",
+}
+_GROUPS = re.compile(r"groups([1-9]\d{0,3})")
 
 
 def protocol(name: str) -> Protocol:
@@ -134,23 +156,58 @@ def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.Da
     return chosen
 
 
+def is_split(name: str) -> bool:
+    """Whether there is such a split, see ``SPLITS``."""
+    return name in ("loso", "lodo") or bool(_GROUPS.fullmatch(name))
+
+
+def check_split(name: str) -> None:
+    """Refuse a split that there is not.
+
+    Raises:
+        InputError: With those that there are.
+    """
+    if not is_split(name):
+        known = ", ".join(f"{split} ({text})" for split, text in SPLITS.items())
+        raise InputError(f"unknown split '{name}'; there are {known}")
+
+
 def folds(clips: pd.DataFrame, split: str = "loso") -> dict[str, list[int]]:
-    """Test rows of every fold; together they hold every row once.
+    """Test rows of every fold; together they hold every row once, and no subject is in two.
 
     Args:
         clips: Table with ``dataset`` and ``subject``.
-        split: ``loso`` holds out one subject at a time; a subject is the pair (dataset, subject).
+        split: ``loso`` holds out one subject at a time, ``lodo`` one database, ``groups5`` one of five groups of
+            subjects; a subject is the pair (dataset, subject). Folds are named ``<dataset>-<subject>``, ``<dataset>``
+            and ``group<n>``.
 
     Returns:
-        Row numbers by fold name ``<dataset>-<subject>``, sorted by name.
+        Row numbers by fold name, sorted by name.
 
     Raises:
         InputError: If the split is unknown, or leaves nobody to train on.
     """
-    if split not in SPLITS:
-        raise InputError(f"unknown split '{split}'; there are {', '.join(SPLITS)}")
+    check_split(split)
     names = clips["dataset"] + "-" + clips["subject"]
-    groups = {name: [int(row) for row in rows] for name, rows in names.groupby(names).groups.items()}
-    if len(groups) < 2:
-        raise InputError(f"leaving one subject out needs at least two subjects; there is only {', '.join(groups)}")
-    return dict(sorted(groups.items()))
+    kind = "subject"
+    if match := _GROUPS.fullmatch(split):
+        names, kind = names.map(_groups(names, int(match[1]))), "group of subjects"
+    elif split == "lodo":
+        names, kind = clips["dataset"], "database"
+    folded = {str(name): [int(row) for row in rows] for name, rows in names.groupby(names).groups.items()}
+    if len(folded) < 2:
+        raise InputError(f"leaving one {kind} out needs at least two {kind}s; there is only {', '.join(folded)}")
+    return dict(sorted(folded.items()))
+
+
+def _groups(subjects: pd.Series, count: int) -> dict[str, str]:
+    """Group of each subject: the largest first, each to the group with the fewest clips so far; labels play no part."""
+    sizes = sorted(subjects.value_counts().items(), key=lambda pair: (-pair[1], pair[0]))
+    if not 2 <= count <= len(sizes):
+        raise InputError(f"split 'groups{count}': {len(sizes)} subjects make 2 to {len(sizes)} groups")
+    clips, groups = [0] * count, {}
+    for subject, size in sizes:
+        smallest = clips.index(min(clips))
+        clips[smallest] += size
+        groups[subject] = f"group{smallest + 1:0{len(str(count))}d}"
+    return groups

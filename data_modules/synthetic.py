@@ -1,10 +1,10 @@
 """Moving faces with a known flow: what every command falls back to where there is no licensed data."""
 
+from functools import cached_property
 from typing import ClassVar
 
-import pandas as pd
-
 from data_modules.casme2 import CASME2
+from data_modules.folders import Found
 from data_modules.progress import counting
 from data_modules.synthesize import synthesize
 
@@ -12,15 +12,19 @@ from data_modules.synthesize import synthesize
 class Synthetic(CASME2):
     """A folder that ``mer synthesize`` has written, in CASME II's layout.
 
-    One is made in ``data/synthetic`` if none is named. The faces are one portrait in many disguises, moved by facial
+    One is made in ``data/synthetic`` if none is named. Faces are one portrait in many disguises that moves by facial
     action units, see ``synthesize.py``.
     """
 
     name: ClassVar[str] = "synthetic"
+    title: ClassVar[str] = "a synthetic dataset"
+    licence: ClassVar[str] = "`mer synthesize` writes one."
     database: ClassVar[str] = "casme2"
 
-    def read_clips(self) -> pd.DataFrame:
+    @cached_property
+    def found(self) -> Found:
+        """The folder's release; the folder is made where none is named and there is none."""
         if not self.root_is_given and not self.root.exists():
             with counting(f"synthetic faces in {self.root}") as count:
                 synthesize(self.root, workers=self.workers, progress=count)
-        return super().read_clips()
+        return super().found

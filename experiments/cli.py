@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    if options.command in ("prepare", "train", "sweep"):
+    if options.command in ("inspect", "prepare", "train", "sweep"):
         beyond, unknown = _class_options(unknown)[0] + beyond, _class_options(unknown)[1]
     else:
         unknown += beyond
@@ -95,12 +95,25 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         added.set_defaults(run=run)
         return added
 
-    synthesize = command("synthesize", _synthesize, "write a synthetic dataset in CASME II's layout")
+    synthesize = command("synthesize", _synthesize, "write a synthetic dataset in a real one's layout")
     synthesize.add_argument("--root", type=Path, required=True, help="new folder to write")
-    synthesize.add_argument("--subjects", type=_positive, default=10, help="number of subjects (default 10)")
-    synthesize.add_argument("--clips", type=_positive, default=15, help="clips per subject (default 15)")
+    synthesize.add_argument("--layout", default="casme2", help="casme2 (default), samm, smic, casme3 or megc2019")
+    synthesize.add_argument("--subjects", type=_positive, help="subjects (default 10; smic 8, megc2019 6 each)")
+    synthesize.add_argument("--clips", type=_positive, help="clips per subject (default 15; smic and megc2019 9)")
+    synthesize.add_argument(
+        "--sheet", type=Path, action="append", default=[], help="a real sheet: small stills of every clip in it instead"
+    )
     synthesize.add_argument("--seed", type=int, default=0)
     _add_workers(synthesize)
+
+    inspect = command("inspect", _inspect, "what lies in a dataset's folder and what is wrong with it")
+    inspect.add_argument("dataset", nargs="?", default="synthetic", help=f"one of {', '.join(DATASETS)}")
+    inspect.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
+    inspect.add_argument("--protocol", default="", help="whose clips the gallery shows (default: the dataset's own)")
+    inspect.add_argument("--json", action="store_true", help="print it for machines")
+    inspect.add_argument("--gallery", action="store_true", help="also write every clip's pictures; fills the cache")
+    inspect.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
+    _add_workers(inspect)
 
     prepare = command("prepare", _prepare, "compute and cache what the models read")
     train = command("train", _train, "train and test one fold")
@@ -118,7 +131,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     status = command("status", _status, "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
     report = command("report", _report, "write results/report.md from the results alone")
-    for added in (train, sweep, status, report):
+    for added in (train, sweep, status, report, inspect):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, commands.choices
 
@@ -156,6 +169,8 @@ def _synthesize(options: argparse.Namespace) -> int:
     with counting(str(options.root)) as count:
         synthesize(
             options.root,
+            layout=options.layout,
+            sheets=options.sheet,
             subjects=options.subjects,
             clips=options.clips,
             seed=options.seed,
@@ -184,6 +199,28 @@ def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tup
 
     devices = executors.devices(chosen, jobs[0].workers)
     return [replace(job, accelerator="cpu" if devices[0] == "cpu" else "gpu") for job in jobs], devices
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from experiments import inspect, jobs
+
+    options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
+    (job,) = _jobs(options)
+    from experiments.train import Experiment
+
+    data = Experiment(job).data
+    findings = inspect.inspect(data)
+    if options.json:
+        print(json.dumps(findings, indent=1))
+    else:
+        inspect.show(findings, _console())
+    if options.gallery:
+        from experiments import gallery
+
+        data.prepare_data()
+        page = gallery.write(data, options.results / "inspect" / data.name)
+        print(f"gallery: {page}", file=sys.stderr)
+    return 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

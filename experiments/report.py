@@ -36,7 +36,7 @@ class Row:
         return [metrics.scores(table, self.cell.classes, prediction)[name] for table in self.tables]
 
     def texts(self) -> tuple[str, ...]:
-        done = sum(table.groupby(["dataset", "subject"]).ngroups for table in self.tables)
+        done = sum(len(self.cell.done(seed)) for seed in self.cell.seeds())
         low, high = metrics.interval(self.tables, self.cell.classes)
         return (
             f"{self.cell.model} ({self.cell.digest[:6]})",

@@ -106,5 +106,5 @@ def cells(results: Path) -> Iterator[Cell]:
     for config in sorted(results.glob("*/*/*/*/config.yaml")):
         dataset, protocol, split, recipe, _ = config.relative_to(results).parts
         model, _, digest = recipe.rpartition("-")
-        if protocol in protocols.PROTOCOLS and split in protocols.SPLITS:
+        if protocol in protocols.PROTOCOLS and protocols.is_split(split):
             yield Cell(results, dataset, protocol, split, model, digest)

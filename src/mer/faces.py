@@ -5,7 +5,7 @@ between two crops is then the face and nothing else.
 
     with FaceFinder() as finder:
         landmarks = finder.landmarks(frames[0])
-    transform = alignment(landmarks, size=128)
+    transform = alignment(landmarks, size=128)  # or centre_square for registered faces
     crops = [crop(frame, transform, 128) for frame in frames]
 """
 
@@ -159,19 +159,43 @@ def alignment(landmarks: NDArray[np.floating], size: int = 128) -> NDArray[np.fl
     return np.column_stack([turn, target - turn @ ((left + right) / 2)])
 
 
-def crop(image: NDArray[np.uint8], transform: NDArray[np.float64], size: int = 128) -> NDArray[np.uint8]:
+def centre_square(width: int, height: int, size: int = 128) -> NDArray[np.float64]:
+    """The transform that cuts the largest square from the middle of an image, for faces that are already registered.
+
+    Args:
+        width: Of the image in pixels.
+        height: Of the image in pixels.
+        size: Side of the square crop in pixels.
+
+    Returns:
+        Shape (2, 3), from image pixels to crop pixels, as from ``alignment``.
+    """
+    scale = size / min(width, height)
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    return np.column_stack([np.eye(2) * scale, (size - 1) / 2 - scale * middle])
+
+
+def crop(
+    image: NDArray[np.uint8],
+    transform: NDArray[np.float64],
+    size: int = 128,
+    *,
+    like: NDArray[np.float64] | None = None,
+) -> NDArray[np.uint8]:
     """Resamples an image through an alignment: bicubic where it grows, averaged over the pixel where it shrinks.
 
     Args:
         image: uint8, shape (H, W, 3) or (H, W).
         transform: Shape (2, 3), from image pixels to crop pixels.
         size: Side of the crop in pixels.
+        like: The transform of the crop that this one will be compared with, if it was another: both are averaged over
+            as many samples, and so are equally sharp.
 
     Returns:
         uint8, shape (size, size, 3) or (size, size). Past its edge the image goes on with the edge's colour.
     """
     # A crop that shrinks the face is drawn larger by a whole factor first and then averaged down: no aliasing.
-    scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
+    scale = np.sqrt(abs(np.linalg.det((transform if like is None else like)[:, :2])))
     factor = int(np.ceil(1 / scale - 1e-6)) if scale < 1 else 1
     larger = transform * factor
     larger[:, 2] += (factor - 1) / 2  # pixel centres are at whole numbers

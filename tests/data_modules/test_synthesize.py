@@ -10,9 +10,12 @@ from safetensors.numpy import load_file
 
 from data_modules.action_units import ACTION_UNITS, EMOTIONS, Field, parse
 from data_modules.filming import Sway, true_flow
-from data_modules.synthesize import plan, synthesize
+from data_modules.layouts import LAYOUTS
+from data_modules.synthesize import synthesize
 from mer import InputError
 from mer.faces import FaceFinder, alignment, crop
+
+plan = LAYOUTS["casme2"][""].plan
 
 COLUMNS = [
     "Subject",
@@ -211,6 +214,7 @@ def test_every_code_of_every_emotion_is_known():
         {"size": (64, 64)},
         {"workers": 0},
         {"clips": 1.5},
+        {"layout": "smic", "subjects": 100},
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from skimage.data import astronaut
 
 from mer import InputError
-from mer.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, alignment, crop, eyes
+from mer.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, alignment, centre_square, crop, eyes
 
 BROWS_AND_CHIN = [105, 334, 107, 336, 152]
 
@@ -137,3 +137,21 @@ def test_crop_does_not_alias():
     small = crop(np.dstack([stripes] * 3), similarity(0.25, 0, 0, 0), 128)
     assert small.shape == (128, 128, 3) and small.dtype == np.uint8
     assert np.ptp(small[4:-4, 4:-4].astype(int)) <= 4
+
+
+def test_crops_to_compare_are_equally_sharp():
+    draws = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
+    half, less = similarity(0.5, 0, 0, 0), similarity(0.499, 0, 0, 0)
+    sharpness = [crop(draws, *one, like=like).std() for *one, like in ((half, 128, None), (less, 128, half))]
+    assert abs(sharpness[0] / sharpness[1] - 1) < 0.02
+    np.testing.assert_array_equal(crop(draws, half, 128, like=half), crop(draws, half, 128))
+
+
+@pytest.mark.parametrize("width, height", [(280, 340), (340, 280), (128, 128)])
+def test_a_registered_face_is_cut_to_its_middle_square(width, height):
+    transform = centre_square(width, height, 96)
+    side = min(width, height)
+    np.testing.assert_allclose(apply(transform, np.array([(width - 1) / 2, (height - 1) / 2])), (47.5, 47.5))
+    corner = np.array([(width - side) / 2 - 0.5, (height - side) / 2 - 0.5])
+    np.testing.assert_allclose(apply(transform, corner), (-0.5, -0.5), atol=1e-9)
+    assert crop(np.zeros((height, width), np.uint8), transform, 96).shape == (96, 96)

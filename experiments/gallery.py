@@ -1,0 +1,152 @@
+"""A page with pictures of every clip: onset, apex, flow and strain, for a person to scan."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_modules.base import FlowDataModule
+from data_modules.cache import whole_file, write_text
+from data_modules.clips import read_image, rows
+from data_modules.progress import counting
+from data_modules.videos import VideoDataModule
+from mer import InputError
+from mer.faces import FaceFinder, alignment, centre_square, crop
+from mer.opencv import cv2
+
+STYLE = """
+body { font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff }
+header { display: flex; gap: 1.5rem; align-items: center; max-width: 75rem; margin-bottom: 1rem }
+header img { width: 96px } h1 { font-size: 1.3rem; margin: 0 0 .3rem } h2 { font-size: 1rem; margin: 1.6rem 0 .5rem }
+nav a { margin-right: 1rem } p { margin: .2rem 0 }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: .9rem 1.2rem }
+figure { margin: 0 } figure img { width: 100%; display: block } figcaption { padding-top: .15rem; color: #555 }
+figcaption b { color: #111 }
+"""
+
+
+def write(data: FlowDataModule, folder: Path) -> Path:
+    """Write ``index.html`` and one picture per clip of the protocol; the cache has to be filled.
+
+    Args:
+        data: Videos, or a composite of them.
+        folder: Where the page goes; what is there of the same name is replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: If the dataset has no videos.
+    """
+    parts: list[VideoDataModule] = [part for part in data.parts.values() if isinstance(part, VideoDataModule)]
+    if not parts:
+        raise InputError(f"dataset '{data.name}' has no videos of which a gallery could be made")
+    full, strongest = _scales(parts)
+    sections: dict[str, list[str]] = {name: [] for name in data.classes}
+    total = sum(len(one.clips) for one in parts)
+    with FaceFinder() as finder, counting("gallery") as count:
+        every = ((part, row) for part in parts for row in rows(part.clips))
+        for done, (part, row) in enumerate(every, start=1):
+            name = f"{part.name}-{row.subject}-{row.clip}.jpg"
+            cached = part.read(row)
+            flow, apex = cached["flow"].numpy(), int(cached["apex"])
+            pictures = [*faces(part, row, apex, finder), colours(flow, full), shades(flow[2], strongest)]
+            _write_image(
+                folder / name,
+                np.hstack([np.pad(one, ((0, 0), (1, 1), (0, 0)), constant_values=255) for one in pictures]),
+            )
+            sections[row.target].append(_figure(row, name, apex, part.apex == "spotted", flow))
+            count(done, total)
+    write_text(folder / "index.html", "\n".join(_page(data, sections, full, strongest)))
+    return folder / "index.html"
+
+
+def faces(part: VideoDataModule, row, apex: int, finder: FaceFinder) -> list[NDArray[np.uint8]]:
+    """Onset and apex, aligned as the flow was, each uint8 (crop, crop, 3)."""
+    files = {frame.number: frame.path for frame in part.footage(row).frames}
+    images = [read_image(files[number]) for number in (min(files), apex)]
+    height, width = images[0].shape[:2]
+    landmarks = None if part.found.registered else finder.landmarks(images[0])
+    # None: registered, or a face is seen only after the onset.
+    seen = landmarks is not None
+    transform = alignment(landmarks, part.crop) if seen else centre_square(width, height, part.crop)
+    return [crop(image, transform, part.crop) for image in images]
+
+
+def colours(flow: NDArray[np.floating], full: float) -> NDArray[np.uint8]:
+    """Flow as colour: hue is the direction (red right, green down-left, blue up-left), saturation the length.
+
+    Args:
+        flow: Shape (2 or more, H, W), u and v in pixels.
+        full: Length in pixels that has the full colour.
+
+    Returns:
+        uint8 RGB, shape (H, W, 3); white where nothing moves.
+    """
+    u, v = flow[:2].astype(np.float32)
+    angle = np.degrees(np.arctan2(v, u)) % 360
+    saturation = np.clip(np.hypot(u, v) / full, 0, 1)
+    hsv = np.dstack([angle, saturation, np.ones_like(u)]).astype(np.float32)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255 + 0.5).astype(np.uint8)
+
+
+def shades(strain: NDArray[np.floating], full: float) -> NDArray[np.uint8]:
+    """Strain magnitude as heat, black where there is none: uint8 RGB, shape (H, W, 3)."""
+    heat = cv2.applyColorMap((np.clip(strain / full, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.asarray(heat[..., ::-1], np.uint8)
+
+
+def wheel(size: int = 192) -> NDArray[np.uint8]:
+    """The legend: the colour of every direction, from nothing at the centre to full at the rim."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    picture = colours(np.stack([x, y]), 1)
+    picture[np.hypot(x, y) > 1] = 255
+    return picture
+
+
+def _scales(parts: Sequence[VideoDataModule]) -> tuple[float, float]:
+    """Flow and strain that have the full colour: nine of ten clips stay below, but for 1 % of their pixels."""
+    flows = [part.read(row)["flow"].numpy() for part in parts for row in rows(part.clips)]
+    lengths = [np.quantile(np.hypot(flow[0], flow[1]), 0.99) for flow in flows]
+    strains = [np.quantile(flow[2], 0.99) for flow in flows]
+    full, strongest = (max(float(np.quantile(values, 0.9)), 1e-3) for values in (lengths, strains))
+    return float(f"{full:.2g}"), float(f"{strongest:.2g}")
+
+
+def _figure(row, name: str, apex: int, spotted: bool, flow: NDArray[np.floating]) -> str:
+    how = " (spotted)" if spotted or pd.isna(row.apex) else "" if row.apex == apex else f" (for {row.apex})"
+    length = np.quantile(np.hypot(flow[0], flow[1]), 0.99)
+    return (
+        f'<figure><img loading="lazy" src="{escape(name)}" alt=""><figcaption><b>{escape(row.subject)} '
+        f"{escape(row.clip)}</b> {escape(row.emotion)}"
+        + (f", AU {escape(row.action_units)}" if row.action_units else "")
+        + f"; frames {row.onset}, {apex}{how}, {row.offset}; {length:.1f} px</figcaption></figure>"
+    )
+
+
+def _page(data: FlowDataModule, sections: dict[str, list[str]], full: float, strongest: float) -> Iterator[str]:
+    legend = base64.b64encode(cv2.imencode(".png", wheel()[..., ::-1])[1].tobytes()).decode()
+    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{data.name}, {data.protocol}</title>'
+    yield f"<style>{STYLE}</style><header><img alt='' src='data:image/png;base64,{legend}'><div>"
+    yield f"<h1>{data.name}, {data.protocol}: {sum(map(len, sections.values()))} clips</h1>"
+    yield (
+        "<p>Each strip: onset, apex, flow between them, strain. Flow: the colour is the direction in which the face "
+        f"moves, as on the wheel; white is still, full colour {full:g} px or more of the crop. Strain: black is none, "
+        f"white {strongest:g} or more. Under it: onset, apex and offset frame, and the flow's 99th percentile.</p>"
+    )
+    yield "<nav>" + "".join(f'<a href="#{name}">{name} {len(all_)}</a>' for name, all_ in sections.items()) + "</nav>"
+    yield "</div></header>"
+    for name, figures in sections.items():
+        yield f'<h2 id="{name}">{name}, {len(figures)} clip{"" if len(figures) == 1 else "s"}</h2><div class="clips">'
+        yield from figures
+        yield "</div>"
+
+
+def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.tobytes())

@@ -1,0 +1,152 @@
+"""What lies in a dataset's folder: clips, subjects, classes of every protocol, and every problem. Computes nothing."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from data_modules.base import FlowDataModule
+from data_modules.clips import Problem, read_image, rows
+from data_modules.protocols import PROTOCOLS
+from data_modules.videos import VideoDataModule
+from mer import InputError
+
+
+def inspect(data: FlowDataModule) -> dict:
+    """Look through a dataset.
+
+    Returns:
+        Ready for JSON: ``dataset``, ``root``, ``layout``; ``clips`` that can be used and their ``subjects``;
+        ``protocols`` with the clips, subjects and clips per class that take part in each, and ``published``, the same
+        as the real sheets give it; ``frames``, their rate per second and the shortest, median and longest clip from
+        onset to offset; ``left_out`` and ``corrected`` problems, counted, and all ``problems``.
+
+    Raises:
+        InputError: If the folder cannot be used as a whole.
+    """
+    problems, tables = list(data.problems), {}
+    for name, part in data.parts.items():
+        tables[name] = part.all_clips
+        if isinstance(part, VideoDataModule):
+            undecodable = list(_undecodable(part))
+            problems += undecodable
+            lost = {(problem.subject, problem.clip) for problem in undecodable}
+            keep = [(row.subject, row.clip) not in lost for row in rows(part.all_clips)]
+            tables[name] = part.all_clips[keep]
+    everything = pd.concat(tables.values(), ignore_index=True)
+    chosen = everything if len(data.parts) == 1 else data.label(everything)
+    names = data.known_protocols()
+    return {
+        "dataset": data.name,
+        "root": str(data.root),
+        "layout": data.layout,
+        **_counts(chosen),
+        "protocols": {name: _protocol(data, everything, name) for name in names},
+        "published": {name: _published(data, name) for name in names if _published(data, name)},
+        "frames": _frames(chosen),
+        "left_out": sum(not problem.used for problem in problems),
+        "corrected": sum(problem.used for problem in problems),
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+def show(findings: Mapping, console: Console) -> None:
+    """Print what ``inspect`` has found."""
+    console.print(f"[bold]{findings['dataset']}[/] in {escape(findings['root'])}", highlight=False)
+    rate = str(findings["frames"].get("rate", "")).strip("[]")
+    console.print(
+        f"{findings['layout'] or 'one layout'}; {findings['clips']} clips of {findings['subjects']} subjects"
+        + (f"; {rate} frames per second, {_lengths(findings['frames']['length'])} frames a clip" if rate else ""),
+        highlight=False,
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("protocol", "clips", "subjects", "classes", "real sheets give"):
+        table.add_column(heading, justify="right" if heading in ("clips", "subjects") else "left")
+    for name, counts in findings["protocols"].items():
+        published = findings["published"].get(name)
+        verdict = "" if published is None else "the same" if published == counts else f"[yellow]{_brief(published)}[/]"
+        table.add_row(name, str(counts["clips"]), str(counts["subjects"]), _classes(counts), verdict)
+    console.print(table)
+    for used, title in ((False, "left out"), (True, "used, with a correction")):
+        listed = [problem for problem in findings["problems"] if problem["used"] is used]
+        console.print(f"\n[bold]{len(listed)} {title}[/]" if listed else f"\nnone {title}")
+        for problem in listed:
+            database = "" if problem["dataset"] == findings["dataset"] else problem["dataset"]
+            where = " ".join(word for word in (database, problem["subject"], problem["clip"]) if word)
+            action = "" if problem["action"] == "left out" else f"; [cyan]{escape(problem['action'])}[/]"
+            console.print(f"  [bold]{escape(where)}[/]: {escape(problem['what'])}{action}", highlight=False)
+
+
+def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
+    """Clips whose onset or apex does not open; the other frames are looked at from outside alone."""
+    clips = list(rows(part.all_clips))
+
+    def open_two(row) -> str:
+        footage = part.footage(row)
+        for frame in footage.frames:
+            if frame.number in (footage.frames[0].number, footage.apex):
+                try:
+                    read_image(frame.path)
+                except InputError as error:
+                    return str(error)
+        return ""
+
+    with ThreadPoolExecutor(part.workers) as pool:
+        for row, what in zip(clips, pool.map(open_two, clips), strict=True):
+            if what:
+                yield Problem(part.name, row.subject, row.clip, what, "left out", False)
+
+
+def _counts(clips: pd.DataFrame) -> dict:
+    return {"clips": len(clips), "subjects": clips.groupby(["dataset", "subject"]).ngroups}
+
+
+def _protocol(data: FlowDataModule, clips: pd.DataFrame, name: str) -> dict:
+    try:
+        chosen = data.label(clips, name)
+    except InputError:  # no clip takes part
+        chosen = clips.iloc[:0].assign(target="")
+    return {
+        **_counts(chosen),
+        "classes": {one: int((chosen["target"] == one).sum()) for one in PROTOCOLS[name].classes},
+    }
+
+
+def _published(data: FlowDataModule, name: str) -> dict | None:
+    """Counts of the real sheets; None for data that are no such database."""
+    rules = PROTOCOLS[name]
+    if not set(data.parts) <= set(rules.parts):
+        return None
+    clips, subjects, classes = zip(*(rules.parts[part] for part in data.parts), strict=True)
+    return {
+        "clips": sum(clips),
+        "subjects": sum(subjects),
+        "classes": dict(zip(rules.classes, map(sum, zip(*classes, strict=True)), strict=True)),
+    }
+
+
+def _frames(clips: pd.DataFrame) -> dict:
+    if "onset" not in clips:
+        return {}
+    lengths = clips["offset"] - clips["onset"] + 1
+    rates = sorted(int(rate) for rate in clips["frames_per_second"].unique())
+    return {
+        "rate": rates[0] if len(rates) == 1 else rates,
+        "length": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},
+    }
+
+
+def _lengths(length: Mapping) -> str:
+    return f"{length['min']} to {length['max']}, median {length['median']:g},"
+
+
+def _classes(counts: Mapping) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts["classes"].items())
+
+
+def _brief(counts: Mapping) -> str:
+    return f"{counts['clips']} of {counts['subjects']}: {'/'.join(map(str, counts['classes'].values()))}"

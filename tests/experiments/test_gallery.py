@@ -1,0 +1,63 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules import cache, frames
+from data_modules.casme2 import CASME2
+from data_modules.composite import MEGC2019
+from data_modules.flow_maps import FlowMaps
+from experiments import gallery
+from mer import InputError
+from tests import trees
+
+
+@pytest.fixture(autouse=True)
+def no_faces(monkeypatch):
+    def run(preparations, workers):
+        for one in preparations:
+            flow = np.random.default_rng(0).normal(size=(3, one.size, one.size)).astype(np.float32)
+            cache.write(one.target, {"flow": flow, "apex": np.array([one.apex or one.frames[-1][0]])})
+            yield None
+
+    monkeypatch.setattr(frames, "run", run)
+
+
+@pytest.mark.parametrize("name", ["casme2", "megc2019"])
+def test_every_clip_has_its_picture(tmp_path, name):
+    if name == "casme2":
+        root = trees.casme2(tmp_path / "data", folder="Cropped", frame="reg_img{}.jpg")
+        data = CASME2(root=str(root), cache=str(tmp_path / "cache"), crop=32)
+    else:
+        data = MEGC2019(root=str(trees.megc2019(tmp_path / "data")), cache=str(tmp_path / "cache"), crop=32)
+    data.prepare_data()
+    page = gallery.write(data, tmp_path / "results")
+    text = page.read_text()
+    pictures = re.findall(r'<img loading="lazy" src="([^"]+)"', text)
+    assert len(pictures) == len(set(pictures)) == len(data.clips)
+    assert {path.name for path in page.parent.iterdir()} == {*pictures, "index.html"}
+    assert all(
+        f">{clip}</b>" in text.replace(f"{subject} ", ">") for subject, clip in data.clips[["subject", "clip"]].values
+    )
+    assert all(f'id="{one}"' in text for one in data.classes) and "http" not in text
+
+
+@given(st.floats(0, 2 * np.pi), st.floats(0.01, 10))
+def test_colour_is_the_direction_and_saturation_the_length(angle, length):
+    flow = length * np.array([np.cos(angle), np.sin(angle)]).reshape(2, 1, 1)
+    (((red, green, blue),),) = gallery.colours(flow, 10).astype(int)
+    assert max(red, green, blue) == 255
+    assert 255 - min(red, green, blue) == pytest.approx(25.5 * length, abs=1)
+
+
+def test_still_is_white_and_right_is_red():
+    flow = np.array([[[0.0, 3, -3]], [[0.0, 0, 0]]])
+    assert gallery.colours(flow, 1)[0].tolist() == [[255, 255, 255], [255, 0, 0], [0, 255, 255]]
+    assert gallery.shades(np.zeros((2, 2)), 1).max() < 10 and gallery.shades(np.ones((2, 2)), 1).max() > 200
+
+
+def test_flow_maps_have_no_gallery(flow_maps, tmp_path):
+    with pytest.raises(InputError, match="no videos"):
+        gallery.write(FlowMaps(root=str(flow_maps)), tmp_path)

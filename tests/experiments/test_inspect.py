@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from experiments.cli import main
+from tests import trees
+
+
+def inspect(capsys, *arguments: str) -> dict:
+    capsys.readouterr()
+    assert main(["inspect", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("case", trees.LAYOUTS)
+def test_counts_of_every_layout(case, tmp_path, capsys):
+    name, layout, write = trees.LAYOUTS[case]
+    found = inspect(capsys, name, "--root", str(write(tmp_path / "data")))
+    assert found["layout"] == layout and found["left_out"] == 0
+    expected = {
+        "casme2": {"megc2019": (12, 3), "casme2-5": (15, 3), "casme2-3": (12, 3)},
+        "samm": {"megc2019": (12, 3), "samm-5": (15, 3), "samm-3": (12, 3)},
+        "smic": {"megc2019": (9, 3), "smic-3": (9, 3)},
+        "casme3": {"casme3-7": (15, 3), "casme3-4": (15, 3), "casme3-3": (12, 3)},
+        "megc2019": {"megc2019": (33, 9)},
+    }[name]
+    for protocol, counts in expected.items():
+        got = found["protocols"][protocol]
+        assert (got["clips"], got["subjects"]) == counts and sum(got["classes"].values()) == counts[0]
+    assert (found["clips"], found["subjects"]) == (33 if name == "megc2019" else 9 if name == "smic" else 15, counts[1])
+    assert found["frames"]["length"]["min"] >= 5
+
+
+def test_an_apex_that_does_not_decode_costs_its_clip(tmp_path, capsys):
+    root = trees.casme2(tmp_path / "data")
+    image = root / "CASME2_RAW_selected/sub01/EP01_01f/img11.jpg"
+    content = image.read_bytes()
+    image.write_bytes(content[:2] + b"\0" * (len(content) - 4) + content[-2:])
+    found = inspect(capsys, "casme2", "--root", str(root))
+    (problem,) = found["problems"]
+    assert problem["clip"] == "EP01_01f" and "img11.jpg" in problem["what"] and not problem["used"]
+    assert found["clips"] == 14 and found["protocols"]["casme2-5"]["clips"] == 14
+
+
+def test_the_text_says_what_was_found(tmp_path, capsys):
+    rows = trees.casme2_rows()
+    rows[0] = (*rows[0][:4], "/", *rows[0][5:])
+    rows[1] = (*rows[1][:8], "boredom")
+    assert main(["inspect", "casme2", "--root", str(trees.casme2(tmp_path / "data", rows))]) == 0
+    text = capsys.readouterr().out
+    for words in ("14 clips of 3 subjects", "casme2-5", "1 left out", "EP02_01f: emotion 'boredom'", "it is spotted"):
+        assert words in text
+
+
+def test_other_unions_are_inspected_by_listing(tmp_path, capsys):
+    root = trees.megc2019(tmp_path / "data")
+    trees.casme3(root / "casme3")
+    found = inspect(capsys, "composite", "--root", str(root), "--data.databases=casme3,samm")
+    assert list(found["protocols"]) == ["union-3"] and found["protocols"]["union-3"]["clips"] == 24
+
+
+def test_flow_maps_are_inspected_too(flow_maps, capsys):
+    found = inspect(capsys, "flow_maps", "--root", str(flow_maps))
+    assert found["protocols"]["megc2019"] == {
+        "clips": 18,
+        "subjects": 3,
+        "classes": {"negative": 6, "positive": 6, "surprise": 6},
+    }
+
+
+@pytest.mark.parametrize("name", ["casme2", "samm", "smic", "casme3", "megc2019"])
+def test_a_missing_folder_is_named(name, tmp_path, capsys):
+    assert main(["inspect", name, "--root", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_named(capsys):
+    assert main(["inspect", "casme2", "--data.crp=3"]) == 2
+    assert "--data.crop" in capsys.readouterr().err
