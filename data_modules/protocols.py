@@ -141,7 +141,7 @@ def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.Da
         of = database or row["dataset"]
         if (of, row["subject"], row["clip"]) in rules.left_out:
             return None
-        return rules.emotions.get(of, {}).get(row["emotion"])
+        return rules.emotions[of].get(row["emotion"]) if of in rules.emotions else None
 
     targets = [target(row) for _, row in clips.iterrows()]
     chosen = clips.assign(target=targets)

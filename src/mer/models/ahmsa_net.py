@@ -165,7 +165,7 @@ class AHMSANet(nn.Module):
         ratio: Factor by which the feed-forward's hidden layer is wider.
         attend: Largest map, in pixels, with spatial self-attention; larger ones have a spatial gate.
         keys: Largest side of the grid of keys and values in spatial self-attention.
-        grid: Side of the grid to which the features of each level are pooled, by their maxima, for the classifier.
+        grid: Side of the grid to which the features of each level are averaged for the classifier.
         drop_path: Probability of skipping a part of a block.
         dropout: Probability of dropping a pooled feature before the classifier.
 
@@ -180,7 +180,7 @@ class AHMSANet(nn.Module):
         self,
         num_classes: int,
         size: int = 28,
-        widths: tuple[int, ...] = (16, 24, 32),
+        widths: tuple[int, ...] = (8, 12, 16),
         depths: tuple[int, ...] = (1, 1, 1),
         heads: tuple[int, ...] = (1, 2, 2),
         channel: Literal["gate", "transposed"] = "gate",
@@ -190,7 +190,7 @@ class AHMSANet(nn.Module):
         attend: int = 14,
         keys: int = 7,
         grid: int = 7,
-        drop_path: float = 0.1,
+        drop_path: float = 0.3,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -252,7 +252,7 @@ class AHMSANet(nn.Module):
             for block in blocks:
                 x, looked = block(x)
                 maps.append(looked)
-            pooled.append(F.max_pool2d(x.permute(0, 3, 1, 2), x.shape[1] // self.grid).flatten(1))
+            pooled.append(F.avg_pool2d(x.permute(0, 3, 1, 2), x.shape[1] // self.grid).flatten(1))
         outputs = {"logits": self.head(self.dropout(self.norm(torch.cat(pooled, dim=1))))}
         if attention:
             outputs["attention"] = overlay(maps, flow.shape[-1])
