@@ -1,5 +1,6 @@
 """What the datasets of video clips share: clips are checked, faces aligned, flow is computed once and cached."""
 
+import multiprocessing
 import re
 import sys
 import warnings
@@ -283,5 +284,6 @@ class VideoDataModule(FlowDataModule):
 
 @once
 def _say(text: str) -> None:
-    """Print on standard error, once in a process: every model of a sweep prepares the same clips."""
-    print(text, file=sys.stderr)
+    """Print on standard error, once: every model of a sweep prepares the same clips, and every worker looks again."""
+    if multiprocessing.parent_process() is None:
+        print(text, file=sys.stderr)
