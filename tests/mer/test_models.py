@@ -152,7 +152,7 @@ class TestAHMSANet:
             ({"size": 30}, "divisible by 4, not 30"),
             ({"widths": (16, 32)}, "per level"),
             ({"depths": (1, 0, 1)}, "at least one block"),
-            ({"heads": (1, 5, 2)}, "24 channels among 5 heads"),
+            ({"heads": (1, 5, 2)}, "12 channels among 5 heads"),
             ({"channel": "gates"}, "'gate' or 'transposed', not 'gates'"),
             ({"grid": 4}, "7 pixels, not a multiple of grid=4"),
             ({"kernel": 4}, "odd kernel, not 4"),
