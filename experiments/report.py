@@ -15,7 +15,7 @@ from data_modules.protocols import folds
 from experiments.results import Cell, cells
 from mer import metrics
 
-HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds", "s / fold")
+HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds")
 NOTE = (
     "UF1, UAR and accuracy are honest: pooled over all folds, the number of steps fixed beforehand; mean ± standard "
     "deviation over seeds; the interval is a bootstrap over subjects. The optimistic UF1 picks each fold's epoch on "
@@ -47,7 +47,6 @@ class Row:
             spread(self.score("accuracy")),
             spread(self.score("uf1", "optimistic_prediction")),
             f"{done} / {self.folds * len(self.tables)}",
-            "" if self.seconds is None else f"{self.seconds:.1f}",
         )
 
 
@@ -124,8 +123,8 @@ def show(results: Path, console: Console, only: Sequence[Cell] = ()) -> None:
         for texts in _texts(rows):
             table.add_row(*texts)
         console.print(table)
-        for line in _parts(rows):
-            console.print(line, highlight=False)
+        for line in (*_parts(rows), f"seconds per fold: {_seconds(rows)}"):
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def write(results: Path) -> Path:
@@ -134,6 +133,7 @@ def write(results: Path) -> Path:
     for (dataset, protocol, split), rows in leaderboards(results).items():
         classes = rows[0].cell.classes
         lines += [f"## {dataset}, {protocol}, {split}", "", *_markdown(HEADER, _texts(rows))]
+        lines += [f"Seconds per fold, never compared: {_seconds(rows)}.", ""]
         databases = sorted(rows[0].tables[0]["dataset"].unique())
         if len(databases) > 1:
             lines += ["UF1 of each database, from the same predictions:", ""]
@@ -157,7 +157,7 @@ def _texts(rows: list[Row]) -> list[tuple[str, ...]]:
     cell = rows[0].cell
     chance = metrics.scores(majority(cell), cell.classes)
     last = ("majority class", "", *(f"{chance['uf1']:.3f}", "", f"{chance['uar']:.3f}", f"{chance['accuracy']:.3f}"))
-    return [*(row.texts() for row in rows), (*last, "", "", "")]
+    return [*(row.texts() for row in rows), (*last, "", "")]
 
 
 def _parts(rows: list[Row]) -> list[str]:
@@ -169,6 +169,10 @@ def _parts(rows: list[Row]) -> list[str]:
         f"{_name(row)}, UF1 by database: " + ", ".join(f"{name} {score}" for name, score in part)
         for row, part in zip(rows, pairs, strict=True)
     ]
+
+
+def _seconds(rows: list[Row]) -> str:
+    return ", ".join(f"{_name(row)} {row.seconds:.1f}" for row in rows if row.seconds is not None)
 
 
 def _name(row: Row) -> str:
