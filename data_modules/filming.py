@@ -1,69 +1,26 @@
 """Films one synthetic clip: a face moves, a head sways, a camera adds its noise, and the true flow is kept."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from data_modules.action_units import ACTION_UNITS, Field, parse
+from data_modules.layouts.layout import Clip, Layout, stream
 from data_modules.portraits import Subject
 from mer import InputError
 from mer.faces import FaceFinder, alignment
 from mer.opencv import cv2
-
-if TYPE_CHECKING:
-    from data_modules.layouts import Layout
 
 CROP = 128  # px, side of the crop that the truth refers to
 PEAK = 1.05  # px of the crop, median over the clips of the largest displacement at the apex
 FAINT = 0.2  # share of the clips in which another action unit moves too, too faintly for a coder
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What one subject shows once; frame numbers are those of the files.
-
-    Attributes:
-        person: Number of who is filmed, over all datasets; 0 if nobody is.
-        subject: The subject's id as the sheet has it.
-        name: As the sheet has it.
-        onset: The calm face.
-        apex: The strongest expression.
-        offset: The last frame that is annotated.
-        action_units: What moves, in a coder's words.
-        emotion: In small letters.
-        lead: Frames before the onset.
-        tail: Frames after the offset.
-        dropped: Frames that are not there.
-    """
-
-    person: int
-    subject: str
-    name: str
-    onset: int
-    apex: int
-    offset: int
-    action_units: str
-    emotion: str
-    lead: int = 0
-    tail: int = 0
-    dropped: tuple[int, ...] = ()
-
-
-def stream(seed: int, subject: int, *use: str) -> np.random.Generator:
-    """The random numbers that one use of one subject draws from, apart from all others."""
-    # Hashed, because NumPy takes (1, 2) and (1, 2, 0) for the same seed.
-    digest = hashlib.sha256(repr((seed, subject, use)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
-
-
-def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: "Layout", clip: Clip) -> None:
+def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, clip: Clip) -> None:
     """Writes one clip's frames and its truth; depends on nothing but its arguments."""
     size = size or layout.size
     person = _person(seed, clip.person, size)

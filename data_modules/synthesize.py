@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from data_modules import layouts
-from data_modules.filming import Clip, film
+from data_modules.filming import film
 from data_modules.layouts import Layout, stand_ins
+from data_modules.layouts.layout import Clip
 from mer import InputError
 from mer.opencv import cv2
 

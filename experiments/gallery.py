@@ -23,7 +23,7 @@ body { font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; backgr
 header { display: flex; gap: 1.5rem; align-items: center; max-width: 75rem; margin-bottom: 1rem }
 header img { width: 96px } h1 { font-size: 1.3rem; margin: 0 0 .3rem } h2 { font-size: 1rem; margin: 1.6rem 0 .5rem }
 nav a { margin-right: 1rem } p { margin: .2rem 0 }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: .9rem 1.2rem }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: .9rem 1.2rem }
 figure { margin: 0 } figure img { width: 100%; display: block } figcaption { padding-top: .15rem; color: #555 }
 figcaption b { color: #111 }
 """

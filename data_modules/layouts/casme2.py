@@ -7,9 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from data_modules import action_units
-from data_modules.filming import Clip
 from data_modules.layouts import workbooks
-from data_modules.layouts.layout import Layout
+from data_modules.layouts.layout import Clip, Layout
 from data_modules.sheets import Sheet
 
 

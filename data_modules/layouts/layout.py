@@ -1,5 +1,6 @@
 """What a dataset's folder looks like from the side of who writes it; see the subclasses beside this file."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,13 +9,50 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_modules.filming import Clip, stream
 from data_modules.sheets import Sheet
 from mer import InputError
 
 LONGEST = 800  # frames from a clip's middle number beyond which another of its numbers is a slip of the pen
 MARGIN = 80  # frames on either side that are written where a row contradicts itself
 _WORD = re.compile(r"[\w()+-][\w()+.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What one subject shows once; frame numbers are those of the files.
+
+    Attributes:
+        person: Number of who is filmed, over all datasets; 0 if nobody is.
+        subject: The subject's id as the sheet has it.
+        name: As the sheet has it.
+        onset: The calm face.
+        apex: The strongest expression.
+        offset: The last frame that is annotated.
+        action_units: What moves, in a coder's words.
+        emotion: In small letters.
+        lead: Frames before the onset.
+        tail: Frames after the offset.
+        dropped: Frames that are not there.
+    """
+
+    person: int
+    subject: str
+    name: str
+    onset: int
+    apex: int
+    offset: int
+    action_units: str
+    emotion: str
+    lead: int = 0
+    tail: int = 0
+    dropped: tuple[int, ...] = ()
+
+
+def stream(seed: int, subject: int, *use: str) -> np.random.Generator:
+    """The random numbers that one use of one subject draws from, apart from all others."""
+    # Hashed, because NumPy takes (1, 2) and (1, 2, 0) for the same seed.
+    digest = hashlib.sha256(repr((seed, subject, use)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from data_modules import action_units
-from data_modules.filming import Clip
-from data_modules.layouts.layout import LONGEST, Layout, Row, stray, whole
+from data_modules.layouts.layout import LONGEST, Clip, Layout, Row, stray, whole
 from data_modules.sheets import Sheet
 from mer import InputError
 

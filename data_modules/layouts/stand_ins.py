@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.action_units import Field, parse
-from data_modules.filming import encode, stream
+from data_modules.filming import encode
 from data_modules.layouts import LAYOUTS
-from data_modules.layouts.layout import Layout, Row
+from data_modules.layouts.layout import Layout, Row, stream
 from data_modules.layouts.smic import SMICLayout
 from data_modules.portraits import Subject
 from mer import InputError

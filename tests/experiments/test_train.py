@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import train
+from experiments import callbacks
 from experiments.jobs import DEFAULT_MODELS, Job
 from experiments.train import Experiment
 
@@ -25,7 +25,7 @@ def weights_of(monkeypatch):
             seen.update({name: tensor.clone() for name, tensor in task.state_dict().items()})
             return torch.full((len(experiment.data.folds["smic-s2"]), 3), 1 / 3)
 
-        monkeypatch.setattr(train, "predict", keep)
+        monkeypatch.setattr(callbacks, "predict", keep)
         experiment.train("smic-s2", seed=0)
         return seen
 
@@ -71,7 +71,7 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     right = torch.eye(3)[[0, 1, 2, 0, 1, 2]]  # the classes of the six clips of a subject
     wrong, half = right.roll(1, dims=1), torch.cat([right[:3], right[3:].roll(1, dims=1)])
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
-    monkeypatch.setattr(train, "predict", lambda *_: next(answers))
+    monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers))
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
     table, _, _ = experiment.train("smic-s2", seed=0)
     assert (table["optimistic_prediction"] == table["target"]).all()
