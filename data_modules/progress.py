@@ -20,6 +20,15 @@ class _Speed(ProgressColumn):
 def counting(description: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while the block runs; yields what is to be called with the clips done and their number."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(description, total=None)
+
+    def count(done: int, total: int) -> None:
+        bar.start()  # with the first clip, not before: an error that comes earlier stands alone
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield count
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -17,7 +17,7 @@ class Synthetic(CASME2):
     """
 
     name: ClassVar[str] = "synthetic"
-    title: ClassVar[str] = "a synthetic dataset"
+    title: ClassVar[str] = "A synthetic dataset"
     licence: ClassVar[str] = "`mer synthesize` writes one."
     database: ClassVar[str] = "casme2"
 

@@ -186,6 +186,7 @@ def train_one(job: Job, fold: str, seed: int, device: str) -> int:
     """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
     executors.settle(device)
     chosen = Experiment(job)
+    chosen.data.hold_out(fold, seed)  # complains of a fold that is none before anything is computed
     chosen.data.prepare_data()
     chosen.cell.describe(chosen.data.clips, chosen.yaml)
     chosen.run(fold, seed)
