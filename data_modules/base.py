@@ -95,7 +95,7 @@ class FlowDataModule(LightningDataModule):
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
     places: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
-    revision: ClassVar[int] = 1  # raised by hand when the same files give other tensors
+    revision: ClassVar[tuple[int, ...]] = (1,)  # raised by hand when the same files give other tensors
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Composite(FlowDataModule):
     name: ClassVar[str] = "composite"
     default_protocol: ClassVar[str] = "union-3"
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
+    revision: ClassVar[tuple[int, ...]] = VideoDataModule.revision
 
     def __init__(
         self,

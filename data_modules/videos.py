@@ -39,6 +39,7 @@ class VideoDataModule(FlowDataModule):
     """
 
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
+    revision: ClassVar[tuple[int, ...]] = (flow.REVISION, frames.REVISION)
 
     # What a dataset declares
     title: ClassVar[str]
@@ -204,7 +205,7 @@ class VideoDataModule(FlowDataModule):
             "method": self.method,
             "apex": self.apex,
             "head_motion": self.head_motion,
-            "revisions": {"flow": flow.REVISION, "frames": frames.REVISION},
+            "revision": list(self.revision),
             "data": self.fingerprint,
         }
 
