@@ -45,11 +45,22 @@ class FirstStage(LightningModule):
 
     Args:
         steps: Steps of its training.
+        settings: What else shapes its weights, as numbers and texts.
     """
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, **settings: float | str):
         super().__init__()
-        self.steps = steps
+        self.steps, self.settings = steps, {"steps": steps, **settings}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the loss by name; they are added up and logged one by one."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Add the terms of the loss of one batch."""
+        terms = self.loss(batch)
+        self.log_dict({f"first_stage/{name}": term for name, term in terms.items()})
+        return torch.stack(list(terms.values())).sum()
 
 
 class Task(LightningModule):

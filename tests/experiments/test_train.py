@@ -73,6 +73,6 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
     monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers))
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
-    table, _, _ = experiment.train("smic-s2", seed=0)
+    table = experiment.train("smic-s2", seed=0).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
     assert (table["prediction"] != table["target"]).all()
