@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare inspect status report test smoke lint lock clean
+.PHONY: help setup sweep prepare inspect status report test smoke lint bench lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
@@ -50,6 +50,9 @@ lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
+	$(BIN)/python -m experiments.bench $(ARGS)
 
 # uv writes a condition beside every line, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)

@@ -1,7 +1,7 @@
-"""What every dataset shares: the protocol's clips as tensors on the device, folds, full batches, augmentation."""
+"""What every dataset shares: the protocol's clips as tensors on the device, folds, what is drawn for training."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -13,71 +13,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data_modules import protocols
+from data_modules.batches import Augmentation, Batch, Batches
 from data_modules.clips import Problem
 from mer import InputError
-from mer.task import MIRRORS
-
-Batch = dict[str, Tensor]
 
 
 def generator(*key: object) -> torch.Generator:
     """A random stream on the CPU that depends on the key alone, not on the order of the work."""
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
     return torch.Generator().manual_seed(seed % 2**63)
-
-
-class Batches:
-    """Batches of a tensor store that lives on the device: a batch is an index.
-
-    In training the rows form one endless stream of shuffled or weighted passes, cut into full batches, which goes on
-    from pass to pass; at test time they come once, in order, in one batch.
-
-    Args:
-        store: Tensors of all clips, equal first dimension.
-        rows: The rows to serve.
-        size: Batch size in training; None serves the rows once, in order, whole.
-        draws: Random stream of the order and the augmentation.
-        weights: Probability, up to a factor, of each row to be drawn; None takes every row once in a pass.
-        augment: Changes a training batch.
-    """
-
-    def __init__(
-        self,
-        store: Batch,
-        rows: list[int],
-        size: int | None = None,
-        draws: torch.Generator | None = None,
-        weights: Tensor | None = None,
-        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
-    ):
-        self.store, self.rows, self.size = store, torch.tensor(rows), size
-        self.draws, self.weights, self.augment = draws or torch.Generator(), weights, augment
-        self.waiting = torch.empty(0, dtype=torch.long)
-
-    def __len__(self) -> int:
-        """Batches of one pass."""
-        return 1 if self.size is None else -(-len(self.rows) // self.size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self.size is None:
-            yield self._take(self.rows)
-            return
-        for _ in range(len(self)):
-            while len(self.waiting) < self.size:
-                self.waiting = torch.cat([self.waiting, self.rows[self._order()]])
-            rows, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
-            batch = self._take(rows)
-            yield self.augment(batch, self.draws) if self.augment else batch
-
-    def _order(self) -> Tensor:
-        """Positions of one pass."""
-        if self.weights is None:
-            return torch.randperm(len(self.rows), generator=self.draws)
-        return torch.multinomial(self.weights, len(self.rows), replacement=True, generator=self.draws)
-
-    def _take(self, rows: Tensor) -> Batch:
-        rows = rows.to(self.store["target"].device)
-        return {name: tensor[rows] for name, tensor in self.store.items()}
 
 
 class FlowDataModule(LightningDataModule):
@@ -126,7 +70,7 @@ class FlowDataModule(LightningDataModule):
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
         self.split, self.inputs, self.size, self.batch_size = split, inputs, size, batch_size
-        self.balanced, self.flip, self.shift = balanced, flip, shift
+        self.balanced, self.augmentation = balanced, Augmentation(tuple(inputs), flip, shift)
         self.classes = protocols.protocol(self.protocol).classes
         protocols.check_split(split)
         self.store: Batch = {}
@@ -244,36 +188,36 @@ class FlowDataModule(LightningDataModule):
         """Their classes."""
         return self.store["target"][self.train_rows].cpu()
 
+    @property
+    def passes(self) -> list[int]:
+        """Steps of a pass over the training clips, in a list of one: a fold alone is a stack's only slot."""
+        return [-(-len(self.train_rows) // self.batch_size)]
+
+    @property
+    def test_targets(self) -> list[Tensor]:
+        """Classes of the test clips, in a list of one."""
+        return [self.store["target"][self.folds[self.fold]].cpu()]
+
+    def by_slot(self, clips: Tensor) -> list[Tensor]:
+        """What belongs to the test clips, in a list of one."""
+        return [clips]
+
     def train_dataloader(self) -> Batches:
+        """The fold's stream of training batches; processes that train one fold together share each of them.
+
+        Raises:
+            InputError: If a batch cannot be shared equally.
+        """
         draws = generator("order", self.seed, self.fold)
         targets = self.train_targets
         weights = 1 / torch.bincount(targets)[targets] if self.balanced else None
-        return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augment)
+        part = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size % part[1]:
+            raise InputError(f"batch_size {self.batch_size} cannot be shared by {part[1]} processes: take a multiple")
+        return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augmentation, part)
 
     def test_dataloader(self) -> Batches:
         return Batches(self.store, self.folds[self.fold])
-
-    def augment(self, batch: Batch, draws: torch.Generator) -> Batch:
-        """Flip some clips of a training batch from left to right, and shift all of them a little."""
-        clips, inputs = len(batch["target"]), {name: batch[name] for name in self.inputs}
-        flipped = torch.rand(clips, generator=draws) < self.flip
-        for name, tensor in inputs.items():
-            chosen = flipped.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
-            inputs[name] = torch.where(chosen, MIRRORS[name](tensor), tensor)
-        if self.shift:
-            offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws)
-            inputs = {name: moved(tensor, *offsets.to(tensor.device)) for name, tensor in inputs.items()}
-        return {**batch, **inputs}
-
-
-def moved(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
-    height, width = maps.shape[-2:]
-    rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
-    clips = torch.arange(len(maps), device=maps.device)
-    pixels = maps.flatten(1, -3).permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return pixels.permute(0, 3, 1, 2).reshape(maps.shape)
 
 
 def resize(maps: Tensor, size: int) -> Tensor:

@@ -126,6 +126,10 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
     for added in (train, sweep):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
+        added.add_argument("--stacked", action="store_true", help="train many folds as one program; another cell")
+    sweep.add_argument(
+        "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")
 
     status = command("status", _status, "folds done and pooled scores of every cell")
@@ -154,6 +158,10 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _folds(text: str) -> int:
+    return 0 if text == "auto" else _positive(text)
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -188,7 +196,9 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     names = options.model.split(",") if options.model else default_models(options.dataset)
     results = str(getattr(options, "results", ""))
     workers = options.workers or len(os.sched_getaffinity(0))
-    return [Job(model=name, results=results, workers=workers, options=options.options, **shared) for name in names]
+    shared["options"] = (*options.options, *["--stacked=true"] * getattr(options, "stacked", False))
+    shared["folds_per_batch"] = getattr(options, "folds_per_batch", 0)
+    return [Job(model=name, results=results, workers=workers, **shared) for name in names]
 
 
 def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tuple[str, ...]]:

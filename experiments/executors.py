@@ -23,7 +23,7 @@ class Failure:
     reason: str
 
 
-def warm_up(modules: Sequence[str] = ("experiments.train",)) -> None:
+def warm_up(modules: Sequence[str] = ("experiments.stacks",)) -> None:
     """Start the process that workers are forked from; it imports what they need while the caller goes on."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
@@ -133,9 +133,10 @@ def run(work: Callable, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterat
             worker.stop()
 
 
-def settle(device: str) -> None:
-    """Bind this process to one device, before it has used any."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
+def settle(device: str, alone: bool = True) -> None:
+    """Bind this process to one device, before it has used any; or to a CPU's core, if Lightning hands out the GPUs."""
+    if alone:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
     import torch
 
     torch.set_num_threads(1)  # on a CPU a result must not depend on the number of threads

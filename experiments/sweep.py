@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from experiments import executors, report
+from experiments import executors, report, stacks
+from experiments.configuration import shares_folds
 from experiments.executors import Failure
 from experiments.jobs import Job
 from experiments.results import Cell
 from experiments.tracking import Tracker
-from experiments.train import Experiment, estimate, run_fold
-from mer import metrics
+from experiments.train import Experiment, estimate
+from mer import InputError, metrics
 
 EVERY = 20  # seconds between two lines of progress where there is no terminal
 
@@ -33,6 +36,10 @@ def sweep(
         InputError: If something is wrong with a job or its data; nothing has been trained then.
     """
     experiments = [Experiment(job) for job in jobs]  # all are parsed before the first one starts
+    if any(shares_folds(chosen.config.trainer) for chosen in experiments):
+        raise InputError("a sweep gives each device its own folds; trainer.devices and strategy are for mer train")
+    if jobs[0].folds_per_batch and not any(chosen.config.stacked for chosen in experiments):
+        raise InputError("--folds-per-batch is for recipes that are stacked; add --stacked")
     if not dry_run:
         for chosen in experiments:
             chosen.data.prepare_data()
@@ -77,22 +84,34 @@ def _train(pending: Sequence[Fold], devices: Sequence[str], console: Console) ->
     if not pending:
         return []
     tracker, failures = Tracker(Path(pending[0][0].job.results)), []
-    work = [(chosen.job, fold, seed) for chosen, fold, seed in pending]
+    batches = _batches(pending, len(devices))
+    work = [(batch[0][0].job, [(fold, seed) for _, fold, seed in batch]) for batch in batches]
     with Display(console, pending) as display:
-        for index, outcome in executors.run(run_fold, work, devices):
-            chosen, fold, seed = pending[index]
-            failed = isinstance(outcome, Failure)
-            if failed:
-                failures.append((pending[index], outcome))
-            else:
-                config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed, "fold": fold}
-                tracker.log(chosen.cell, "fold", seed, fold, config, outcome, {})
-            display.advance(chosen.cell, fold, seed, failed)
+        for index, outcome in executors.run(stacks.run_folds, work, devices):
+            for chosen, fold, seed in batches[index]:
+                failed = isinstance(outcome, Failure) and not chosen.cell.file(seed, fold).exists()
+                if failed:
+                    failures.append(((chosen, fold, seed), outcome))
+                else:
+                    config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed, "fold": fold}
+                    curve = [] if isinstance(outcome, Failure) else outcome.get((fold, seed), [])
+                    tracker.log(chosen.cell, "fold", seed, fold, config, curve, {})
+                display.advance(chosen.cell, fold, seed, failed)
     for chosen, seed in dict.fromkeys((chosen, seed) for chosen, _, seed in pending):
         config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed}
         tracker.log(chosen.cell, "sweep", seed, "pooled", config, [], report.seed_status(chosen.cell, seed))
     tracker.close()
     return failures
+
+
+def _batches(pending: Sequence[Fold], workers: int) -> list[list[Fold]]:
+    """The folds in the order given, cut into what is handed to a worker at once."""
+    batches = []
+    for chosen, group in groupby(pending, key=itemgetter(0)):
+        folds = list(group)
+        size = stacks.share(chosen, len(folds), workers)
+        batches += [folds[start : start + size] for start in range(0, len(folds), size)]
+    return batches
 
 
 class Display:

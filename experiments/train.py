@@ -9,67 +9,33 @@ import platform
 import resource
 import time
 import warnings
-from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import lightning
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from data_modules import DATASETS, cache
+from data_modules import cache
 from data_modules.base import FlowDataModule, generator
-from data_modules.protocols import protocol
+from data_modules.fold_stack import FoldStack
 from experiments import callbacks, executors
 from experiments.callbacks import Curve, Optimistic
-from experiments.jobs import Job, load_class, near
+from experiments.configuration import TRAINER, parse, shares_folds
+from experiments.jobs import Job, load_class
 from experiments.results import Cell
 from mer import InputError
+from mer.fold_batch import FoldBatch, filled
 from mer.task import FirstStage, Task
 
-# Trainer arguments that can change a prediction; the others say where and how loudly.
-TRAINER = ("max_steps", "max_epochs", "precision", "gradient_clip_val", "gradient_clip_algorithm", "callbacks")
-
-
-class FoldCLI(LightningCLI):
-    """LightningCLI as a parser: folds are instantiated one by one, many from one configuration."""
-
-    def __init__(self, args: list[str]):
-        super().__init__(
-            Task,
-            FlowDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            run=False,
-            args=args,
-            save_config_callback=None,
-            seed_everything_default=False,
-            parser_kwargs={"exit_on_error": False},
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Derive what the classes have in common, so that each value is written once."""
-        network = "model.init_args.network"
-        parser.link_arguments(
-            "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
-        )
-        parser.link_arguments("data.init_args.size", f"{network}.init_args.size")
-        parser.link_arguments("model", "data.init_args.inputs", _inputs)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
-        """Parse these arguments, whatever the command line of the process is."""
-        self.config = parser.parse_args(args)
-
-    def instantiate_classes(self) -> None:
-        """Leave it to ``Experiment``."""
+Slot = tuple[str, int]  # a fold and a seed
 
 
 class Experiment:
@@ -81,15 +47,21 @@ class Experiment:
 
     def __init__(self, job: Job):
         self.job = job
-        arguments = ["--config", yaml.safe_dump(_configuration(job))]
-        try:
-            self.cli = FoldCLI([*arguments, *job.options])
-        except ArgumentError as error:
-            raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
+        self.cli = parse(job)
         self.config: Namespace = self.cli.config
-        if self.config.trainer.precision is None:
-            self.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
-        self.data: FlowDataModule = self._instantiate().data  # shared by all folds
+        objects = self._instantiate()
+        self.data: FlowDataModule = objects.data  # shared by all folds
+        if self.config.stacked:
+            self._rehearse(objects.model)
+
+    def _rehearse(self, task: Task) -> None:
+        """Complain before the first fold of a task that cannot be stacked."""
+        few = {name: clips[:2] for name, clips in self.data.noise().items() if name in (*self.data.inputs, "target")}
+        try:
+            stack = FoldBatch([task, task], noise=(0, 1))
+            stack.rehearse({name: torch.stack([clips, clips]) for name, clips in few.items()})
+        except ValueError as error:
+            raise InputError(f"{self.job.model}: {error}; train it without --stacked") from error
 
     @cached_property
     def cell(self) -> Cell:
@@ -109,6 +81,7 @@ class Experiment:
                 "model": config["model"],
                 "data": config["data"],
                 "trainer": {name: config["trainer"][name] for name in TRAINER},
+                "stacked": config["stacked"],
                 "revisions": {"data": self.data.revision, "network": network.revision},
                 "fingerprint": self.data.fingerprint,
             }
@@ -121,21 +94,59 @@ class Experiment:
 
     def train(self, fold: str, seed: int) -> "Outcome":
         """Train without the fold's subject, then predict its clips."""
+        if self.config.stacked:
+            return self.train_stack([(fold, seed)])[0]
         start = time.perf_counter()
         self.data.hold_out(fold, seed)
-        torch.manual_seed(seed)  # the initial weights depend on the seed alone
-        objects = self._instantiate()
-        curve, optimistic = Curve(), Optimistic()
-        first = objects.model.first_stage()
+        task, arguments = self._start(seed)
+        curve, first = Curve(), task.first_stage()
         if first is not None:
-            self._train_first(first, fold, seed, objects.trainer, curve)
-        trainer = _trainer(objects.trainer, curve, optimistic)
-        torch.manual_seed(generator("noise", seed, fold).initial_seed())
-        trainer.fit(objects.model, datamodule=self.data)
-        honest = callbacks.predict(trainer, objects.model)
+            self._train_first(first, fold, seed, arguments, curve)
+        trainer = _trainer(arguments, curve, Optimistic())
+        rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
+        torch.manual_seed(generator("noise", seed, fold, *[rank] * (rank > 0)).initial_seed())
+        trainer.fit(task, datamodule=self.data)
+        return self._outcomes(trainer, task, [(fold, seed)], [curve.rows], start)[0]
+
+    def train_stack(self, slots: Sequence[Slot], **others: object) -> list["Outcome"]:
+        """Train folds as one program; ``others`` are arguments of the trainer."""
+        start = time.perf_counter()
+        size = filled(len(slots), self.data.batch_size, self.job.accelerator == "cpu")
+        every = [*slots, *[slots[0]] * (size - len(slots))]
+        started = {seed: self._start(seed) for _, seed in every}
+        noise = [generator("noise", seed, fold).initial_seed() for fold, seed in every]
+        stack = FoldBatch([started[seed][0] for _, seed in every], noise)
+        trainer = _trainer(started[slots[0][1]][1], Curve(), Optimistic(), **others)
+        trainer.fit(stack, datamodule=FoldStack(self.data, every))
+        losses = torch.stack([losses for _, losses in stack.curve]).T.tolist() if stack.curve else [[]] * len(every)
+        curves = [
+            [{"step": step, "train/loss": loss} for (step, _), loss in zip(stack.curve, own, strict=True)]
+            for own in losses
+        ]
+        return self._outcomes(trainer, stack, slots, curves, start)
+
+    def run(self, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
+        """Train folds and write their files; returns their training curves."""
+        outcomes = self.train_stack(slots) if self.config.stacked else [self.train(*slot) for slot in slots]
+        for (fold, seed), outcome in zip(slots, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
+            self.cell.write(seed, fold, outcome.predictions, outcome.facts, outcome.pictures)
+        return {slot: outcome.curve for slot, outcome in zip(slots, outcomes, strict=True)}
+
+    def _start(self, seed: int) -> tuple[Task, Namespace]:
+        """A task with its initial weights, which depend on the seed alone, and the trainer's arguments."""
+        torch.manual_seed(seed)
+        objects = self._instantiate()
+        return objects.model, objects.trainer
+
+    def _outcomes(
+        self, trainer: Trainer, task: Task | FoldBatch, slots: Sequence[Slot], curves: list[list[dict]], start: float
+    ) -> list["Outcome"]:
+        """What each slot gives, from what was trained just now."""
+        (optimistic,) = (callback for callback in trainer.callbacks if isinstance(callback, Optimistic))
+        honest, pictures = callbacks.predict(trainer, task), callbacks.pictures(trainer, task)
         facts = {
-            "fold": fold,
-            "seconds": round(time.perf_counter() - start, 3),
+            "seconds": round((time.perf_counter() - start) / len(slots), 3),
+            "stack": len(slots),
             "steps": trainer.global_step,
             "peak_memory_mb": _peak_memory(),
             "device": _device_name(),
@@ -144,14 +155,15 @@ class Experiment:
                 **{package.__name__: str(package.__version__) for package in (torch, lightning)},
             },
         }
-        pictures = callbacks.pictures(trainer, objects.model)
-        return Outcome(self._table(honest, optimistic.best), facts, pictures, curve.rows)
-
-    def run(self, fold: str, seed: int) -> list[dict]:
-        """Train a fold and write its files; returns the training curve."""
-        outcome = self.train(fold, seed)
-        self.cell.write(seed, fold, outcome.predictions, outcome.facts, outcome.pictures)
-        return outcome.curve
+        return [
+            Outcome(
+                self._table(fold, honest[index], optimistic.best[index]),
+                {"fold": fold, **facts},
+                pictures[index],
+                curves[index],
+            )
+            for index, (fold, _) in enumerate(slots)
+        ]
 
     def _train_first(self, first: FirstStage, fold: str, seed: int, arguments: Namespace, curve: Curve) -> None:
         """Train a first stage, or take its weights from the cache, where every recipe that shares it finds them."""
@@ -195,8 +207,8 @@ class Experiment:
                 cause = cause.__cause__
             raise InputError(str(cause)) from error
 
-    def _table(self, honest: Tensor, optimistic: Tensor) -> pd.DataFrame:
-        classes, clips = self.data.classes, self.data.clips.iloc[self.data.folds[self.data.fold]]
+    def _table(self, fold: str, honest: Tensor, optimistic: Tensor) -> pd.DataFrame:
+        classes, clips = self.data.classes, self.data.clips.iloc[self.data.folds[fold]]
         columns = {f"p_{name}": honest[:, index].tolist() for index, name in enumerate(classes)}
         return clips[["dataset", "subject", "clip", "target"]].assign(
             prediction=[classes[index] for index in honest.argmax(dim=1)],
@@ -222,25 +234,16 @@ class Outcome:
     curve: list[dict]
 
 
-@lru_cache(maxsize=1)
-def experiment(job: Job) -> Experiment:
-    """A worker's experiment; jobs come cell by cell, so it keeps one."""
-    return Experiment(job)
-
-
-def run_fold(job: Job, fold: str, seed: int) -> list[dict]:
-    """What a worker does: train one fold and write its files."""
-    return experiment(job).run(fold, seed)
-
-
 def train_one(job: Job, fold: str, seed: int, device: str) -> int:
     """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
-    executors.settle(device)
     chosen = Experiment(job)
+    executors.settle(device, alone=not shares_folds(chosen.config.trainer))
     chosen.data.hold_out(fold, seed)  # complains of a fold that is none before anything is computed
     chosen.data.prepare_data()
     chosen.cell.describe(chosen.data.clips, chosen.yaml)
-    chosen.run(fold, seed)
+    chosen.run([(fold, seed)])
+    if rank_zero_only.rank != 0:
+        return 0
     print(chosen.cell.read(seed, fold).to_string(index=False))
     print(f"written: {chosen.cell.file(seed, fold)}")
     return 0
@@ -267,40 +270,6 @@ def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
     for _ in range(steps):
         loss().backward()
     return (time.perf_counter() - start) / steps
-
-
-def _inputs(model: Namespace) -> tuple[str, ...]:
-    """The tensors that a task and its network read."""
-    network = load_class(model.init_args.network.class_path)
-    reads = network.reads(**(model.init_args.network.get("init_args") or Namespace()).as_dict())
-    return tuple(dict.fromkeys((*reads, *load_class(model.class_path).loss_inputs)))
-
-
-def _configuration(job: Job) -> dict:
-    """The recipe as a LightningCLI configuration."""
-    recipe = job.read_recipe()
-    dataset = load_class(DATASETS[job.dataset])
-    where = {name: getattr(job, name) for name in dataset.places}
-    what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
-    return {
-        **recipe,
-        "data": {"class_path": DATASETS[job.dataset], "init_args": what},
-        "trainer": {"accelerator": job.accelerator, "devices": 1, **recipe["trainer"]},
-    }
-
-
-def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
-    """One line for a wrong option: which, and what it may have meant."""
-    known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
-    for option in options:
-        name = option.split("=")[0].replace("init_args.", "")
-        if name.startswith("--") and name not in known and name in str(error).replace("init_args.", "") + name:
-            return f"unknown option {name}{near(name, known)}"
-    return "option not accepted: " + " ".join(str(error).split())[:600]
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: object) -> Trainer:

@@ -121,10 +121,13 @@ class Task(LightningModule):
         """Weigh the classes by their frequency among the training clips."""
         if self.balance:
             data = self.trainer.datamodule
-            counts = torch.bincount(data.train_targets, minlength=len(data.classes)).clamp(min=1)
-            rarity = (counts.sum() / counts) ** self.balance
-            self.class_weights = rarity * counts.sum() / (rarity * counts).sum()  # 1 for the average clip
-            self.class_weights = self.class_weights.to(self.device)
+            self.class_weights = self.weigh(data.train_targets, len(data.classes)).to(self.device)
+
+    def weigh(self, targets: Tensor, classes: int) -> Tensor:
+        """Weights in the loss of so many classes (K,), from those of the training clips; 1 for the average clip."""
+        counts = torch.bincount(targets, minlength=classes).clamp(min=1)
+        rarity = (counts.sum() / counts) ** self.balance
+        return rarity * counts.sum() / (rarity * counts).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """What the network returns for a batch; flow maps are scaled and pictures normalised first."""
@@ -140,8 +143,11 @@ class Task(LightningModule):
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss by name; they are added up and logged one by one."""
-        settings = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
-        return {"classes": cross_entropy(outputs["logits"].float(), batch["target"], **settings)}
+        return {"classes": self.error(outputs["logits"], batch["target"], self.class_weights)}
+
+    def error(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Cross-entropy of logits (B, K) under weights of the classes."""
+        return cross_entropy(logits.float(), targets, weight=weights, label_smoothing=self.label_smoothing)
 
     def first_stage(self) -> FirstStage | None:
         """What is to be trained before, if anything."""
@@ -170,12 +176,19 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW under a schedule that counts steps."""
-        if self.layer_decay < 1:
-            groups = param_groups_layer_decay(self.network, self.weight_decay, layer_decay=self.layer_decay)
-            for group in groups:
-                group["lr"] = self.lr * group.pop("lr_scale")
-        else:
-            groups = param_groups_weight_decay(self.network, self.weight_decay)
+        return self.optimisation(self.groups())
+
+    def groups(self) -> list[dict]:
+        """The network's parameters by their weight decay and learning rate."""
+        if self.layer_decay == 1:
+            return param_groups_weight_decay(self.network, self.weight_decay)
+        groups = param_groups_layer_decay(self.network, self.weight_decay, layer_decay=self.layer_decay)
+        for group in groups:
+            group["lr"] = self.lr * group.pop("lr_scale")
+        return groups
+
+    def optimisation(self, groups: list[dict]) -> dict:
+        """What changes groups of parameters, and when."""
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -198,18 +211,18 @@ def scale(flow: Tensor) -> Tensor:
     motion is divided by its 95th percentile, and so is the strain.
 
     Args:
-        flow: u, v and strain, shape (B, 3, H, W), in pixels or in any other unit.
+        flow: u, v and strain, shape (..., 3, H, W), in pixels or in any other unit.
 
     Returns:
         The same shape, without unit: strong motion and strong strain are about 1.
     """
-    motion, strain = flow[:, :2].flatten(2), flow[:, 2:].flatten(2)
+    motion, strain = flow[..., :2, :, :].flatten(-2), flow[..., 2:, :, :].flatten(-2)
     motion = motion - motion.median(dim=-1, keepdim=True).values
     strong = max(1, motion.shape[-1] // 20)  # pixels; the weakest of them is the 95th percentile
-    lengths = motion.square().sum(dim=1, keepdim=True).sqrt()
+    lengths = motion.square().sum(dim=-2, keepdim=True).sqrt()
     motion = motion / lengths.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST)
     strain = strain / strain.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST / 10)
-    return torch.cat([motion, strain], dim=1).view_as(flow)
+    return torch.cat([motion, strain], dim=-2).view_as(flow)
 
 
 FAINTEST = 0.05

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from data_modules.base import Batches, generator, moved, resize
+from data_modules.base import generator, resize
+from data_modules.batches import Batches, moved
 from data_modules.casme2 import CASME2
 
 
@@ -35,7 +36,7 @@ class TestAugment:
 
     def changed(self, batch, **options):
         data = CASME2(inputs=("flow", "onset", "frames"), size=9, **options)
-        return data.augment(batch, generator("a"))
+        return data.augmentation.apply(batch, data.augmentation.draw(8, generator("a")))
 
     def test_all_inputs_of_a_clip_are_flipped_together(self, batch):
         seen = self.changed(batch, flip=0.5)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from data_modules.base import generator
+from data_modules.batches import Augmentation
 from data_modules.flow_maps import FlowMaps
 from mer.flow import mirror
 
@@ -59,10 +60,9 @@ def test_a_mirrored_face_moves_the_other_way():
 
 
 def test_flips_have_their_probability(flow_maps):
-    data = data_of(flow_maps)
     batch = {"flow": torch.ones(4000, 3, 1, 1), "target": torch.zeros(4000)}
     for probability in (0.0, 0.3, 1.0):
-        data.flip = probability
-        flow = data.augment(batch, generator("a test"))["flow"]
+        augmentation = Augmentation(("flow",), probability, 0)
+        flow = augmentation.apply(batch, augmentation.draw(4000, generator("a test")))["flow"]
         assert (flow[:, 0] < 0).float().mean().item() == pytest.approx(probability, abs=0.03)
         assert flow[:, 1:].eq(1).all()

@@ -52,10 +52,10 @@ def weights_of(monkeypatch, tmp_path):
 
         def keep(trainer, task):
             seen.update({name: tensor.clone() for name, tensor in task.state_dict().items()})
-            return torch.full((len(experiment.data.folds[FOLD]), 5), 1 / 5)
+            return [torch.full((len(experiment.data.folds[FOLD]), 5), 1 / 5)]
 
         monkeypatch.setattr(callbacks, "predict", keep)
-        monkeypatch.setattr(callbacks, "pictures", lambda trainer, task: {})
+        monkeypatch.setattr(callbacks, "pictures", lambda trainer, task: [{}])
         experiment.train(FOLD, seed=0)
         assert all(weight.isfinite().all() for weight in seen.values())
         return seen

@@ -1,0 +1,141 @@
+"""Batches of a tensor store that lives on the device: a batch is an index, and what augmentation draws for it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mer.task import MIRRORS
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Flips some clips of a training batch from left to right, and shifts all of them a little.
+
+    Args:
+        inputs: The tensors of a batch that show the clip.
+        flip: Probability of a flip, which also negates u.
+        shift: Largest shift in pixels, up or down and left or right; the border is repeated.
+    """
+
+    inputs: tuple[str, ...]
+    flip: float
+    shift: int
+
+    def draw(self, clips: int, draws: torch.Generator) -> dict[str, Tensor]:
+        """What happens to each of so many clips: tensors of that length, on the CPU."""
+        changes = {"flipped": torch.rand(clips, generator=draws) < self.flip}
+        if self.shift:
+            offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws)
+            changes |= {"down": offsets[0], "right": offsets[1]}
+        return changes
+
+    def apply(self, batch: Batch, changes: dict[str, Tensor]) -> Batch:
+        """The batch with every clip changed as it was drawn."""
+        changes = {name: tensor.to(batch["target"].device) for name, tensor in changes.items()}
+        inputs = {}
+        for name in self.inputs:
+            clips = batch[name]
+            chosen = changes["flipped"].view(-1, *[1] * (clips.ndim - 1))
+            clips = torch.where(chosen, MIRRORS[name](clips), clips)
+            inputs[name] = moved(clips, changes["down"], changes["right"]) if self.shift else clips
+        return {**batch, **inputs}
+
+
+class Batches:
+    """Batches of a tensor store that lives on the device: a batch is an index.
+
+    In training the rows form one endless stream of shuffled or weighted passes, cut into full batches, which goes on
+    from pass to pass; at test time they come once, in order, in one batch.
+
+    Args:
+        store: Tensors of all clips, equal first dimension.
+        rows: The rows to serve.
+        size: Batch size in training; None serves the rows once, in order, whole.
+        draws: Random stream of the order and the augmentation.
+        weights: Probability, up to a factor, of each row to be drawn; None takes every row once in a pass.
+        augmentation: Changes a training batch.
+        part: Which of how many equal parts of every batch is served, where processes share a fold.
+    """
+
+    def __init__(
+        self,
+        store: Batch,
+        rows: list[int],
+        size: int | None = None,
+        draws: torch.Generator | None = None,
+        weights: Tensor | None = None,
+        augmentation: Augmentation | None = None,
+        part: tuple[int, int] = (0, 1),
+    ):
+        self.store, self.rows, self.size = store, torch.tensor(rows), size
+        self.draws, self.weights, self.augmentation = draws or torch.Generator(), weights, augmentation
+        self.part = slice(part[0], None, part[1])
+        self.waiting = torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        """Batches of one pass."""
+        return 1 if self.size is None else -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.size is None:
+            yield take(self.store, self.rows)
+            return
+        for _ in range(len(self)):
+            rows, changes = self.draw()
+            batch = take(self.store, rows)
+            yield self.augmentation.apply(batch, changes) if self.augmentation else batch
+
+    def draw(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The rows of the next training batch and what augmentation does to them."""
+        assert self.size is not None
+        while len(self.waiting) < self.size:
+            self.waiting = torch.cat([self.waiting, self.rows[self._order()]])
+        rows, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
+        changes = self.augmentation.draw(self.size, self.draws) if self.augmentation else {}
+        return rows[self.part], {name: tensor[self.part] for name, tensor in changes.items()}
+
+    def _order(self) -> Tensor:
+        """Positions of one pass."""
+        if self.weights is None:
+            return torch.randperm(len(self.rows), generator=self.draws)
+        return torch.multinomial(self.weights, len(self.rows), replacement=True, generator=self.draws)
+
+
+class StackedBatches:
+    """Batches of many folds side by side, every tensor (F, B, ...): each fold's own stream, none of which ends.
+
+    Args:
+        streams: The training batches of each fold; they share store, batch size and augmentation.
+    """
+
+    def __init__(self, streams: Sequence[Batches]):
+        self.streams = streams
+
+    def __iter__(self) -> Iterator[Batch]:
+        store, augmentation = self.streams[0].store, self.streams[0].augmentation
+        while True:  # the draws are each fold's own; index and augmentation are one operation for all
+            rows, changes = zip(*(stream.draw() for stream in self.streams), strict=True)
+            batch = take(store, torch.cat(rows))
+            if augmentation:
+                batch = augmentation.apply(batch, {name: torch.cat([c[name] for c in changes]) for name in changes[0]})
+            yield {name: tensor.unflatten(0, (len(rows), -1)) for name, tensor in batch.items()}
+
+
+def take(store: Batch, rows: Tensor) -> Batch:
+    """The rows of every tensor of a store."""
+    rows = rows.to(store["target"].device)
+    return {name: tensor[rows] for name, tensor in store.items()}
+
+
+def moved(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
+    height, width = maps.shape[-2:]
+    rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
+    clips = torch.arange(len(maps), device=maps.device)
+    pixels = maps.flatten(1, -3).permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return pixels.permute(0, 3, 1, 2).reshape(maps.shape)

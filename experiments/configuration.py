@@ -1,0 +1,130 @@
+"""From a job to LightningCLI's configuration, and what of it can change a prediction."""
+
+from argparse import ArgumentError
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from data_modules import DATASETS
+from data_modules.base import FlowDataModule
+from data_modules.protocols import protocol
+from experiments.jobs import Job, load_class, near
+from mer import InputError
+from mer.task import Task
+
+# Trainer arguments that can change a prediction; the others say where and how loudly.
+TRAINER = (
+    "max_steps",
+    "max_epochs",
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "callbacks",
+    "devices",
+    "strategy",
+)
+
+
+class FoldCLI(LightningCLI):
+    """LightningCLI as a parser: folds are instantiated one by one, many from one configuration."""
+
+    def __init__(self, args: list[str]):
+        super().__init__(
+            Task,
+            FlowDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            args=args,
+            save_config_callback=None,
+            seed_everything_default=False,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Derive what the classes have in common, so that each value is written once."""
+        parser.add_argument("--stacked", type=bool, default=False, help="train many folds as one program")
+        network = "model.init_args.network"
+        parser.link_arguments(
+            "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
+        )
+        parser.link_arguments("data.init_args.size", f"{network}.init_args.size")
+        parser.link_arguments("model", "data.init_args.inputs", _inputs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Parse these arguments, whatever the command line of the process is."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Leave it to ``Experiment``."""
+
+
+def parse(job: Job) -> FoldCLI:
+    """The job's configuration.
+
+    Raises:
+        InputError: If the job has an option that there is not, or the options do not fit one another.
+    """
+    arguments = ["--config", yaml.safe_dump(_configuration(job))]
+    try:
+        cli = FoldCLI([*arguments, *job.options])
+    except ArgumentError as error:
+        raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
+    if cli.config.trainer.precision is None:
+        cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
+    if cli.config.stacked:
+        _check_stack(cli.config.trainer)
+    return cli
+
+
+def shares_folds(trainer: Namespace) -> bool:
+    """Whether several processes are to train one fold."""
+    return trainer.devices not in (1, "1", [0]) or trainer.strategy != "auto" or trainer.num_nodes != 1
+
+
+def _check_stack(trainer: Namespace) -> None:
+    if trainer.max_steps < 1 or trainer.max_epochs not in (None, -1):
+        raise InputError("a stack of folds counts steps, not epochs: set --trainer.max_steps and no max_epochs")
+    if trainer.precision in ("16-mixed", "16"):
+        raise InputError("a stack of folds would share 16-mixed's one scale of the loss: use bf16-mixed or 32-true")
+    if shares_folds(trainer):
+        raise InputError(
+            "a stack of folds is one process on one device: leave --trainer.devices, num_nodes and strategy as they "
+            "are; a sweep spreads stacks over devices by itself"
+        )
+
+
+def _inputs(model: Namespace) -> tuple[str, ...]:
+    """The tensors that a task and its network read."""
+    network = load_class(model.init_args.network.class_path)
+    reads = network.reads(**(model.init_args.network.get("init_args") or Namespace()).as_dict())
+    return tuple(dict.fromkeys((*reads, *load_class(model.class_path).loss_inputs)))
+
+
+def _configuration(job: Job) -> dict:
+    """The recipe as a LightningCLI configuration."""
+    recipe = job.read_recipe()
+    dataset = load_class(DATASETS[job.dataset])
+    where = {name: getattr(job, name) for name in dataset.places}
+    what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
+    return {
+        **recipe,
+        "data": {"class_path": DATASETS[job.dataset], "init_args": what},
+        "trainer": {"accelerator": job.accelerator, "devices": 1, **recipe["trainer"]},
+    }
+
+
+def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
+    """One line for a wrong option: which, and what it may have meant."""
+    known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
+    for option in options:
+        name = option.split("=")[0].replace("init_args.", "")
+        if name.startswith("--") and name not in known and name in str(error).replace("init_args.", "") + name:
+            return f"unknown option {name}{near(name, known)}"
+    return "option not accepted: " + " ".join(str(error).split())[:600]
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)

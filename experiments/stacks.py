@@ -1,0 +1,65 @@
+"""How many folds a worker trains at once, and the work of a worker."""
+
+import gc
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from experiments.jobs import Job
+from experiments.train import Experiment, Slot
+
+ON_A_CPU = 8  # a CPU gains nothing from more, and its caches lose
+OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
+
+
+@lru_cache(maxsize=1)
+def experiment(job: Job) -> Experiment:
+    """A worker's experiment; jobs come cell by cell, so it keeps one."""
+    return Experiment(job)
+
+
+def share(chosen: Experiment, folds: int, workers: int) -> int:
+    """How many folds are handed to a worker at once."""
+    if not chosen.config.stacked:
+        return 1
+    if chosen.job.folds_per_batch:
+        return chosen.job.folds_per_batch
+    return ON_A_CPU if chosen.job.accelerator == "cpu" else max(1, -(-folds // workers))
+
+
+def run_folds(job: Job, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
+    """What a worker does: train folds, in stacks as large as memory allows, and write their files.
+
+    Returns:
+        The training curve of each fold that had no file yet.
+    """
+    chosen, curves = experiment(job), {}
+    waiting = [(fold, seed) for fold, seed in slots if not chosen.cell.file(seed, fold).exists()]
+    size = job.folds_per_batch or (_fitting(chosen, waiting) if chosen.config.stacked and len(waiting) > 2 else 2)
+    while waiting:
+        try:
+            curves |= chosen.run(waiting[:size])
+        except torch.OutOfMemoryError:
+            if not chosen.config.stacked or min(size, len(waiting)) <= 2:
+                raise
+            size = max(2, min(size, len(waiting)) // 2)
+        else:
+            waiting = waiting[size:]
+            continue
+        gc.collect()  # here the error, which holds the tensors, is gone
+        torch.cuda.empty_cache()
+    return curves
+
+
+def _fitting(chosen: Experiment, slots: Sequence[Slot]) -> int:
+    """Slots that fit into the free memory, from what two of them take in two steps, tests and all."""
+    if not torch.cuda.is_available():
+        return ON_A_CPU
+    chosen.train_stack(slots[:2], max_steps=1)  # what is only there once: the data, the libraries' own
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
+    chosen.train_stack(slots[:2], max_steps=2)
+    each = (torch.cuda.max_memory_allocated() - before) / 2
+    return max(2, int(OF_MEMORY * free / each))

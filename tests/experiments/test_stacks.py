@@ -1,0 +1,180 @@
+"""Folds trained as a stack are the folds trained one by one, whatever the stack."""
+
+import pandas as pd
+import pytest
+import torch
+
+import data_modules
+from data_modules.flow_maps import FlowMaps
+from experiments import stacks
+from experiments.cli import main
+from experiments.jobs import Job
+from experiments.train import Experiment
+from mer import InputError
+from tests.conftest import write_flow_maps
+
+P = ["p_negative", "p_positive", "p_surprise"]
+SMALL = {
+    "ahmsa_net": ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--model.network.heads=[1,2]"),
+    "hsta": ("--data.size=34", "--model.layer_decay=0.8", "--model.network.drop_path=0.3"),
+    "ststnet": ("--trainer.gradient_clip_val=0.5",),
+    "timm_baseline": ("--model.network.name=resnet10t",),
+}
+CALM = {  # no dropout, no drop-path
+    "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0"),
+    "hsta": ("--model.network.drop_path=0",),
+    "ststnet": ("--model.network.dropout=0",),
+    "timm_baseline": (),
+}
+EXACT = ("--trainer.precision=64-true", "--trainer.gradient_clip_val=0.1")
+STEPS = 6  # of 18 clips 15 to 17 are trained on, 16 are in a batch: three to six passes
+
+
+class Filmed(FlowMaps):
+    """Flow maps with frames of noise."""
+
+    available_inputs = ("flow", "frames")
+
+    def load(self, clips):
+        draws = torch.Generator().manual_seed(0)
+        frames = torch.randint(256, (len(clips), 2, 3, self.size, self.size), dtype=torch.uint8, generator=draws)
+        return {**super().load(clips), "frames": frames}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Eight subjects of one to three clips, so that passes differ in length and classes in number."""
+    root = write_flow_maps(tmp_path_factory.mktemp("data") / "flow_maps", subjects=8, clips=3)
+    clips = pd.read_csv(root / "clips.csv")
+    gone = clips["subject"].eq("s1") & clips["clip"].ne("c0")
+    gone |= clips["subject"].isin(["s5", "s6", "s7", "s8"]) & clips["clip"].eq("c2")
+    clips[~gone].to_csv(root / "clips.csv", index=False)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_worker(monkeypatch):
+    monkeypatch.setitem(data_modules.DATASETS, "flow_maps", f"{__name__}.Filmed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def experiment(root, model: str, *options: str, clips: int = 16, steps: int = STEPS, **others) -> Experiment:
+    size = (f"--data.batch_size={clips}", f"--trainer.max_steps={steps}")
+    return Experiment(
+        Job("flow_maps", model, root=str(root), options=(*size, *SMALL.get(model, ()), *options), **others)
+    )
+
+
+def slots_of(chosen: Experiment) -> list[tuple[str, int]]:
+    return [(fold, index % 2) for index, fold in enumerate(chosen.data.folds)]
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [*((model, ()) for model in SMALL), ("ststnet", EXACT), ("ahmsa_net", (*EXACT, "--model.average=0"))],
+)
+def test_a_stack_of_eight_is_eight_folds(root, model, options):
+    options = (*CALM[model], *options)
+    alone, together = experiment(root, model, *options), experiment(root, model, *options, "--stacked=true")
+    assert alone.digest != together.digest
+    near = 1e-6 if EXACT[0] in options else 1e-4
+    slots = slots_of(alone)
+    for slot, stacked in zip(slots, together.train_stack(slots), strict=True):
+        single = alone.train(*slot)
+        apart = (stacked.predictions[P] - single.predictions[P]).abs().to_numpy().max()
+        assert apart < near, slot
+        assert stacked.predictions["clip"].tolist() == single.predictions["clip"].tolist()
+        assert stacked.predictions["optimistic_prediction"].equals(single.predictions["optimistic_prediction"])
+        assert stacked.pictures.keys() == single.pictures.keys() >= {"flow"}
+        for name, maps in single.pictures.items():
+            torch.testing.assert_close(torch.tensor(stacked.pictures[name]), torch.tensor(maps), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model):
+    chosen = experiment(root, model, "--stacked=true", clips=32, steps=2)
+    slots = slots_of(chosen)
+    whole = dict(zip(slots, chosen.train_stack(slots), strict=True))
+    for parts in ([slots[4:], slots[3::-1]], [slots[1:3], slots[7:]]):
+        for part in parts:
+            for slot, outcome in zip(part, chosen.train_stack(part), strict=True):
+                assert outcome.predictions.equals(whole[slot].predictions)
+
+
+@pytest.mark.parametrize("clips", [1, 8, 10, 16, 32, 33, 64, 256])
+def test_a_stack_leaves_nothing_over(clips):
+    from mer.fold_batch import LANES, filled
+
+    for slots in (1, 2, 5, 68):
+        size = filled(slots, clips, cpu=True)
+        assert size >= max(2, slots) and size % 2 == 0 and size * clips % LANES == 0
+    assert (filled(1, clips, cpu=False), filled(5, clips, cpu=False)) == (2, 5)
+
+
+def test_a_stack_learns_in_bfloat16(root):
+    chosen = experiment(root, "ststnet", "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
+    outcome, _ = chosen.train_stack(slots_of(chosen)[:2])
+    losses = [row["train/loss"] for row in outcome.curve]
+    assert len(losses) == 1 and 0 < losses[0] < 2
+    assert outcome.predictions[P].sum(axis=1).tolist() == pytest.approx([1])
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "words"),
+    [
+        ("timm_baseline", "--model.network.drop_rate=0.2", "TimmBaseline cannot be stacked: vmap"),
+        ("hsta", "--model.network.checkpoint=true", "HSTA cannot be stacked"),
+        ("ststnet", "--trainer.max_epochs=3", "counts steps"),
+        ("ststnet", "--trainer.precision=16-mixed", "bf16-mixed"),
+        ("ststnet", "--trainer.strategy=ddp", "one process on one device"),
+    ],
+)
+def test_what_cannot_be_stacked_says_why(root, model, option, words):
+    with pytest.raises(InputError, match=words):
+        experiment(root, model, "--stacked=true", option)
+
+
+def test_a_size_of_stacks_needs_stacks(root, tmp_path, capsys):
+    shared = ["--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--results", str(tmp_path)]
+    assert main(["sweep", *shared, "--folds-per-batch", "4"]) == 2
+    assert "add --stacked" in capsys.readouterr().err
+
+
+def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
+    chosen = experiment(root, "ststnet", "--stacked=true", steps=1, results=str(tmp_path), folds_per_batch=8)
+    train, tried = chosen.train_stack, []
+
+    def short(slots):
+        tried.append(len(slots))
+        if len(slots) > 3:
+            raise torch.OutOfMemoryError("no memory left")
+        return train(slots)
+
+    monkeypatch.setattr(chosen, "train_stack", short)
+    monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
+    slots = slots_of(chosen)[:5]
+    curves = stacks.run_folds(chosen.job, slots)
+    assert tried == [5, 2, 2, 1] and list(curves) == slots
+    assert all(chosen.cell.file(seed, fold).exists() for fold, seed in slots)
+    assert stacks.run_folds(chosen.job, slots) == {} and len(tried) == 4  # what is done is not done again
+
+
+def test_a_stacked_sweep_gives_the_folds_of_mer_train(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()  # the workers know the real data
+    shared = ["--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--stacked"]
+    shared += ["--trainer.max_steps=4", "--data.batch_size=32"]
+
+    def files(results) -> dict[str, bytes]:
+        return {str(path.relative_to(results)): path.read_bytes() for path in results.glob("*/*/loso/*/seed*/*.csv")}
+
+    whole, parts, one = (tmp_path / name for name in ("whole", "parts", "one"))
+    assert main(["sweep", *shared, "--results", str(whole), "--workers", "1"]) == 0
+    assert "8 of 8 folds" in capsys.readouterr().out
+    assert main(["sweep", *shared, "--results", str(parts), "--workers", "2", "--folds-per-batch", "3"]) == 0
+    assert main(["train", *shared, "--results", str(one), "--fold", "smic-s5"]) == 0
+    assert files(whole) == files(parts) and len(files(whole)) == 8
+    ((name, content),) = files(one).items()
+    assert files(whole)[name] == content
