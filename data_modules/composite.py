@@ -36,6 +36,7 @@ class Composite(FlowDataModule):
         crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
         frames: Pictures of a clip that make the input ``frames``.
         method: Optical flow, see ``mer.flow``.
+        backend: What computes it, ``opencv`` or ``torch``.
         apex: ``sheet`` takes the annotated apex, ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
         kwargs: As in ``FlowDataModule``.
@@ -55,6 +56,7 @@ class Composite(FlowDataModule):
         crop: int = 128,
         frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
+        backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
         **kwargs,
@@ -77,6 +79,7 @@ class Composite(FlowDataModule):
             "crop": crop,
             "frames": frames,
             "method": method,
+            "backend": backend,
             "apex": apex,
             "head_motion": head_motion,
         }

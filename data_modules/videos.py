@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from data_modules import cache, folders, frames, sheets
+from data_modules import cache, device_flow, folders, frames, sheets
 from data_modules.base import Batch, FlowDataModule, resize
 from data_modules.clips import Erratum, Problem, complain, rows
 from data_modules.curation import Curated, Curator, Footage
@@ -38,6 +38,8 @@ class VideoDataModule(FlowDataModule):
         crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
         frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
         method: Optical flow, see ``mer.flow``.
+        backend: What computes it: ``opencv`` in processes on the CPU, ``torch`` in batches on all GPUs (TV-L1 alone);
+            ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
         apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
         kwargs: As in ``FlowDataModule``.
@@ -64,15 +66,19 @@ class VideoDataModule(FlowDataModule):
         crop: int = 128,
         frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
+        backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if backend == "torch" and method != "tvl1":
+            raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
         if frames < 2 or crop < 8:
             raise InputError(f"frames {frames} must be 2 or more, crop {crop} 8 or more")
         self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
+        self.backend = device_flow.resolve(backend, method, torch.cuda.is_available())
         self.apex, self.head_motion = apex, head_motion
 
     @classmethod
@@ -203,7 +209,8 @@ class VideoDataModule(FlowDataModule):
     @cached_property
     def folder(self) -> Path:
         """The cache of this recipe and these data."""
-        recipe = {**self._recipe, "method": self.method, "apex": self.apex, "flow_revision": flow.REVISION}
+        recipe = {**self._recipe, "method": self.method, "backend": self.backend, "apex": self.apex}
+        recipe["flow_revision"] = flow.REVISION
         return self._folder(f"{self.method}-{self.crop}", recipe)
 
     @cached_property
@@ -254,8 +261,9 @@ class VideoDataModule(FlowDataModule):
         if pending:
             for folder in dict.fromkeys(work.target.parent for work in pending):
                 cache.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
+            fill = device_flow.run if self.backend == "torch" else frames.run
             with counting(self.name) as count:
-                for done, (work, why) in enumerate(zip(pending, frames.run(pending, self.workers)), start=1):
+                for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                     if why:
                         cache.write_text(reason(work), why)
                     count(done, len(pending))
@@ -290,7 +298,7 @@ class VideoDataModule(FlowDataModule):
         tensors = cache.read(work.target)
         if tensors is None:
             warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
-            why = work.run()
+            (why,) = device_flow.finish([(work, work.tensors())], device_flow.devices()[0])
             tensors = cache.read(work.target)
             if tensors is None:
                 raise InputError(f"{row.subject} {row.clip}: {why}")
@@ -309,7 +317,8 @@ class VideoDataModule(FlowDataModule):
 
     def _flow_preparation(self, row) -> FlowPreparation:
         apex = self.footage(row).apex if self.apex == "sheet" else None
-        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=self.method)
+        method = self.method if self.backend == "opencv" else None
+        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=method)
 
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""

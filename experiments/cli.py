@@ -205,7 +205,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from experiments import inspect, jobs
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
-    (job,) = _jobs(options)
+    (job,), _ = _on_devices(_jobs(options), None)
     from experiments.train import Experiment
 
     data = Experiment(job).data
@@ -224,7 +224,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    jobs = _jobs(options)
+    jobs, _ = _on_devices(_jobs(options), None)  # as a sweep will, so that it finds what is prepared here
     from experiments.train import Experiment
 
     for experiment in [Experiment(job) for job in jobs]:

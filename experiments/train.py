@@ -27,6 +27,7 @@ from torch import Tensor
 
 from data_modules import DATASETS, cache
 from data_modules.base import FlowDataModule, generator
+from data_modules.device_flow import resolve
 from data_modules.protocols import protocol
 from experiments import callbacks, executors
 from experiments.callbacks import Curve, Optimistic
@@ -89,6 +90,9 @@ class Experiment:
         self.config: Namespace = self.cli.config
         if self.config.trainer.precision is None:
             self.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
+        settings = self.config.data.init_args
+        if "backend" in settings:  # resolved here, not where a worker sees other devices: it is part of the digest
+            settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
         self.data: FlowDataModule = self._instantiate().data  # shared by all folds
 
     @cached_property
