@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import yaml
 
-from data_modules import cache, folders, frames, sheets
+from data_modules import cache, folders, frames, protocols, sheets
 from data_modules.base import Batch, FlowDataModule, resize
 from data_modules.clips import Erratum, Problem, complain, rows
 from data_modules.curation import Curated, Curator, Footage
@@ -216,7 +216,7 @@ class VideoDataModule(FlowDataModule):
         usable = [not self._reason(row).exists() for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
-        return clips.loc[usable].reset_index(drop=True)
+        return protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
 
     def prepare_data(self) -> None:
         """Fill the cache with the clips of the protocol that are not in it; name those that cannot be used."""

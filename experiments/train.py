@@ -19,6 +19,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch import Tensor
 
@@ -244,7 +245,7 @@ def _trainer(arguments: Namespace, curve: Curve, optimistic: Optimistic) -> Trai
     warnings.filterwarnings("ignore", module="lightning.pytorch")
     own = {
         "logger": curve,
-        "callbacks": [*(arguments.callbacks or []), optimistic],
+        "callbacks": [*(arguments.callbacks or []), optimistic, LearningRateMonitor()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
