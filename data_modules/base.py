@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from data_modules import protocols
 from data_modules.clips import Problem
 from mer import InputError
-from mer.flow import mirror
+from mer.task import MIRRORS
 
 Batch = dict[str, Tensor]
 
@@ -29,14 +29,15 @@ def generator(*key: object) -> torch.Generator:
 class Batches:
     """Batches of a tensor store that lives on the device: a batch is an index.
 
-    In training the rows form one endless stream of shuffled passes, cut into full batches, which goes on from pass to
-    pass; at test time they come once, in order, in one batch.
+    In training the rows form one endless stream of shuffled or weighted passes, cut into full batches, which goes on
+    from pass to pass; at test time they come once, in order, in one batch.
 
     Args:
         store: Tensors of all clips, equal first dimension.
         rows: The rows to serve.
         size: Batch size in training; None serves the rows once, in order, whole.
         draws: Random stream of the order and the augmentation.
+        weights: Probability, up to a factor, of each row to be drawn; None takes every row once in a pass.
         augment: Changes a training batch.
     """
 
@@ -46,10 +47,11 @@ class Batches:
         rows: list[int],
         size: int | None = None,
         draws: torch.Generator | None = None,
+        weights: Tensor | None = None,
         augment: Callable[[Batch, torch.Generator], Batch] | None = None,
     ):
         self.store, self.rows, self.size = store, torch.tensor(rows), size
-        self.draws, self.augment = draws or torch.Generator(), augment
+        self.draws, self.weights, self.augment = draws or torch.Generator(), weights, augment
         self.waiting = torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
@@ -62,11 +64,16 @@ class Batches:
             return
         for _ in range(len(self)):
             while len(self.waiting) < self.size:
-                order = torch.randperm(len(self.rows), generator=self.draws)
-                self.waiting = torch.cat([self.waiting, self.rows[order]])
+                self.waiting = torch.cat([self.waiting, self.rows[self._order()]])
             rows, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
             batch = self._take(rows)
             yield self.augment(batch, self.draws) if self.augment else batch
+
+    def _order(self) -> Tensor:
+        """Positions of one pass."""
+        if self.weights is None:
+            return torch.randperm(len(self.rows), generator=self.draws)
+        return torch.multinomial(self.weights, len(self.rows), replacement=True, generator=self.draws)
 
     def _take(self, rows: Tensor) -> Batch:
         rows = rows.to(self.store["target"].device)
@@ -76,8 +83,9 @@ class Batches:
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
-    A batch is a dict of tensors on the device: ``flow`` (B, 3, size, size), which is u (right) and v (down) in pixels
-    of the stored map and the strain magnitude; ``target`` (B,), the class; ``clip`` (B,), the row of ``clips``.
+    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, size, size), which
+    is u (right) and v (down) in pixels of the stored map and the strain magnitude; ``target`` (B,), the class; ``clip``
+    (B,), the row of ``clips``.
 
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
@@ -85,10 +93,11 @@ class FlowDataModule(LightningDataModule):
         split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``; with
             ``-without-<fold>`` among the training subjects of that outer fold, the others are no part of the data.
         inputs: Tensors that the model reads; only those are prepared and loaded.
-        size: Side in pixels of the maps that the model sees.
+        size: Side in pixels of the maps and pictures that the model sees.
         batch_size: Clips of a training batch; every batch is full.
-        flip: Probability of a horizontal flip, which also negates u.
-        shift: Largest shift in pixels of a training map, up or down and left or right; its border is repeated.
+        balanced: Draw training clips so that every class is as frequent as any other, instead of in shuffled passes.
+        flip: Probability of a horizontal flip of a training clip, which also negates u.
+        shift: Largest shift in pixels of a training clip, up or down and left or right; its border is repeated.
     """
 
     name: ClassVar[str]
@@ -106,6 +115,7 @@ class FlowDataModule(LightningDataModule):
         inputs: tuple[str, ...] = ("flow",),
         size: int = 28,
         batch_size: int = 32,
+        balanced: bool = False,
         flip: float = 0.5,
         shift: int = 0,
     ):
@@ -117,7 +127,7 @@ class FlowDataModule(LightningDataModule):
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
         self.split, self.inputs, self.size, self.batch_size = split, inputs, size, batch_size
-        self.flip, self.shift = flip, shift
+        self.balanced, self.flip, self.shift = balanced, flip, shift
         self.classes = protocols.protocol(self.protocol).classes
         protocols.check_split(split)
         self.store: Batch = {}
@@ -143,7 +153,7 @@ class FlowDataModule(LightningDataModule):
         raise NotImplementedError
 
     def load(self, clips: pd.DataFrame) -> Batch:
-        """The model's inputs for the clips, in the order of the table: ``flow`` (N, 3, size, size)."""
+        """The tensors named by ``inputs`` for the clips, in the order of the table, first dimension N."""
         raise NotImplementedError
 
     def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
@@ -217,6 +227,13 @@ class FlowDataModule(LightningDataModule):
             self.store = tensors
         self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
 
+    def noise(self) -> Batch:
+        """A batch of the right shapes, to time a step before there are any data."""
+        clips, picture = self.batch_size, (3, self.size, self.size)
+        batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
+        batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
+        return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "frames", 2), dim=1)}
+
     @property
     def train_rows(self) -> list[int]:
         """Rows of the clips that the fold trains on."""
@@ -230,33 +247,41 @@ class FlowDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         draws = generator("order", self.seed, self.fold)
-        return Batches(self.store, self.train_rows, self.batch_size, draws, self.augment)
+        targets = self.train_targets
+        weights = 1 / torch.bincount(targets)[targets] if self.balanced else None
+        return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augment)
 
     def test_dataloader(self) -> Batches:
         return Batches(self.store, self.folds[self.fold])
 
     def augment(self, batch: Batch, draws: torch.Generator) -> Batch:
         """Flip some clips of a training batch from left to right, and shift all of them a little."""
-        flow, clips = batch["flow"], len(batch["target"])
-        chosen = (torch.rand(clips, generator=draws) < self.flip).to(flow.device)
-        flow = torch.where(chosen.view(-1, 1, 1, 1), mirror(flow), flow)
+        clips, inputs = len(batch["target"]), {name: batch[name] for name in self.inputs}
+        flipped = torch.rand(clips, generator=draws) < self.flip
+        for name, tensor in inputs.items():
+            chosen = flipped.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
+            inputs[name] = torch.where(chosen, MIRRORS[name](tensor), tensor)
         if self.shift:
-            offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws).to(flow.device)
-            flow = moved(flow, *offsets)
-        return {**batch, "flow": flow}
+            offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws)
+            inputs = {name: moved(tensor, *offsets.to(tensor.device)) for name, tensor in inputs.items()}
+        return {**batch, **inputs}
 
 
 def moved(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Shift each map (B, C, H, W) by whole pixels (B,), repeating its border."""
+    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
     height, width = maps.shape[-2:]
     rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
     columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
     clips = torch.arange(len(maps), device=maps.device)
-    return maps.permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    pixels = maps.flatten(1, -3).permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return pixels.permute(0, 3, 1, 2).reshape(maps.shape)
 
 
 def resize(maps: Tensor, size: int) -> Tensor:
-    """Resample maps (N, C, h, w) to a square, averaging over areas; values keep their unit."""
+    """Resample maps (..., C, h, w) to a square, averaging over areas; values keep their unit and their type."""
     if maps.shape[-2:] == (size, size):
         return maps
-    return interpolate(maps, (size, size), mode="area" if min(maps.shape[-2:]) >= size else "bilinear")
+    mode = "area" if min(maps.shape[-2:]) >= size else "bilinear"
+    resized = interpolate(maps.reshape(-1, 1, *maps.shape[-2:]).float(), (size, size), mode=mode)
+    resized = resized if maps.is_floating_point() else resized.round()
+    return resized.to(maps.dtype).view(*maps.shape[:-2], size, size)

@@ -33,7 +33,8 @@ class Composite(FlowDataModule):
         databases: Names of the parts, comma-separated.
         cache: As in ``VideoDataModule``, like all that follow.
         workers: Processes that fill it.
-        crop: Side in pixels of the aligned face that flow is computed on and stored at.
+        crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
+        frames: Pictures of a clip that make the input ``frames``.
         method: Optical flow, see ``mer.flow``.
         apex: ``sheet`` takes the annotated apex, ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
@@ -42,6 +43,7 @@ class Composite(FlowDataModule):
 
     name: ClassVar[str] = "composite"
     default_protocol: ClassVar[str] = "union-3"
+    available_inputs: ClassVar[tuple[str, ...]] = VideoDataModule.available_inputs
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
     revision: ClassVar[tuple[int, ...]] = VideoDataModule.revision
 
@@ -51,6 +53,7 @@ class Composite(FlowDataModule):
         cache: str = "cache",
         workers: int = 1,
         crop: int = 128,
+        frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
@@ -72,6 +75,7 @@ class Composite(FlowDataModule):
             "cache": cache,
             "workers": workers,
             "crop": crop,
+            "frames": frames,
             "method": method,
             "apex": apex,
             "head_motion": head_motion,

@@ -24,7 +24,7 @@ from mer.flow import flow_map, grey
 from mer.head_motion import follow
 from mer.opencv import cv2
 
-REVISION = 2
+REVISION = 3
 """Part of every cache's digest: raised by hand when a change to alignment, cropping, spotting or head motion changes
 what is cached."""
 
@@ -32,31 +32,26 @@ TRIES = 5
 """Frames from the onset on in which a face is looked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preparation:
     """What to compute of one clip, and where it goes.
 
     Attributes:
         frames: Number and file of every frame from onset to offset, in order; the first one is the onset.
-        apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
-        target: The file in the cache: ``flow``, float32 (3, size, size), and ``apex``, int64 (1,), the number of the
-            frame used.
+        target: The file in the cache.
         size: Side of the aligned crop in pixels.
-        method: Optical flow, see ``mer.flow``.
         registered: The frames are crops of registered faces: no face is looked for, the middle square is used.
-        remove_head_motion: Take the rigid motion of the head out of the flow, see ``mer.head_motion``.
+        remove_head_motion: Take the rigid motion of the head out, see ``mer.head_motion``.
     """
 
     frames: tuple[tuple[int, Path], ...]
-    apex: int | None
     target: Path
     size: int
-    method: Literal["tvl1", "farneback", "dis"]
     registered: bool = False
     remove_head_motion: bool = False
 
     def run(self) -> str | None:
-        """Write the flow map of the clip.
+        """Write the file.
 
         Returns:
             Why the clip cannot be used, or None.
@@ -65,35 +60,26 @@ class Preparation:
             InputError: If the cache cannot be written.
         """
         try:
-            tensors = self._compute()
+            if len(self.frames) < 2:
+                raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
+            onset = read_image(self.frames[0][1])
+            tensors = self.compute(onset, None if self.registered else self._landmarks(onset))
         except InputError as error:
             return str(error)
         write(self.target, tensors)
         return None
 
-    def _compute(self) -> dict[str, np.ndarray]:
-        """What is cached of the clip. At most three frames are held at a time.
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        """What is cached of the clip.
+
+        Args:
+            onset: The onset frame, RGB.
+            landmarks: Of the face in it; None where faces are registered.
 
         Raises:
             InputError: If the clip cannot be used.
         """
-        if len(self.frames) < 2:
-            raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
-        image = read_image(self.frames[0][1])
-        landmarks = None if self.registered else self._landmarks(image)
-        onset, first = grey(image), self._alignment(image, landmarks, self.size)
-        wanted = self.apex
-        if wanted is None:
-            wanted = self._spot(onset, self._alignment(image, landmarks, apexes.SIZE))
-        number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
-        image = _read_like(onset, path)
-        apex, second = grey(image), first
-        if self.remove_head_motion:
-            face = None if self.registered else _finder().landmarks(image)
-            guesses = [] if face is None else [alignment(face, self.size)]
-            second = follow(onset, apex, first, self.size, guesses=guesses)
-        crops = crop(onset, first, self.size), crop(apex, second, self.size, like=first)
-        return {"flow": flow_map(*crops, self.method), "apex": np.array([number])}
+        raise NotImplementedError
 
     def _landmarks(self, onset: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Landmarks in the onset frame or, where no face is seen there, in the next frame that shows one.
@@ -121,13 +107,55 @@ class Preparation:
             return centre_square(onset.shape[1], onset.shape[0], size)
         return alignment(landmarks, size)
 
+    def _follow(
+        self, onset: NDArray[np.uint8], image: NDArray[np.uint8], first: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Alignment of a later frame: that of the onset, less the motion of the head if that is to be removed."""
+        if not self.remove_head_motion:
+            return first
+        face = None if self.registered else _finder().landmarks(image)
+        guesses = [] if face is None else [alignment(face, self.size)]
+        return follow(grey(onset), grey(image), first, self.size, guesses=guesses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowPreparation(Preparation):
+    """The flow from onset to apex, and the two frames.
+
+    Cached are ``flow``, float32 (3, size, size); ``onset`` and ``apex``, uint8 RGB (3, size, size), the aligned faces;
+    ``apex_frame``, int64 (1,), the number of the frame used. At most three frames are held at a time.
+
+    Attributes:
+        apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
+        method: Optical flow, see ``mer.flow``.
+    """
+
+    apex: int | None
+    method: Literal["tvl1", "farneback", "dis"]
+
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        first = self._alignment(onset, landmarks, self.size)
+        wanted = self.apex
+        if wanted is None:
+            wanted = self._spot(onset, self._alignment(onset, landmarks, apexes.SIZE))
+        number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
+        apex = _read_like(onset, path)
+        second = self._follow(onset, apex, first)
+        crops = crop(grey(onset), first, self.size), crop(grey(apex), second, self.size, like=first)
+        return {
+            "flow": flow_map(*crops, self.method),
+            "onset": crop(onset, first, self.size).transpose(2, 0, 1),
+            "apex": crop(apex, second, self.size, like=first).transpose(2, 0, 1),
+            "apex_frame": np.array([number]),
+        }
+
     def _spot(self, onset: NDArray[np.uint8], transform: NDArray[np.float64]) -> int:
         """Number of the apex frame; frames that do not open are passed over, if they are less than half.
 
         Raises:
             InputError: If they are half or more.
         """
-        numbers, crops, faults = [self.frames[0][0]], [crop(onset, transform, apexes.SIZE)], []
+        numbers, crops, faults = [self.frames[0][0]], [crop(grey(onset), transform, apexes.SIZE)], []
         for number, path in self.frames[1:]:
             try:
                 crops.append(crop(grey(_read_like(onset, path)), transform, apexes.SIZE))
@@ -139,6 +167,35 @@ class Preparation:
                 f"the apex cannot be spotted: {len(faults)} of {len(self.frames)} frames do not open, as {faults[0]}"
             )
         return numbers[apexes.spot(crops)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesPreparation(Preparation):
+    """Frames spread evenly from onset to offset: ``frames``, uint8 RGB (count, 3, size, size), aligned faces.
+
+    A frame that does not open is replaced by the nearest that does, so that the clips are those that have a flow.
+
+    Attributes:
+        count: Frames to take; the first is the onset, the last the offset.
+    """
+
+    count: int
+
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        first = self._alignment(onset, landmarks, self.size)
+        crops: dict[Path, NDArray[np.uint8]] = {self.frames[0][1]: crop(onset, first, self.size)}
+        taken = []
+        for wanted in np.linspace(self.frames[0][0], self.frames[-1][0], self.count):
+            for _, path in sorted(self.frames, key=lambda frame: abs(frame[0] - wanted)):
+                try:
+                    if path not in crops:
+                        image = _read_like(onset, path)
+                        crops[path] = crop(image, self._follow(onset, image, first), self.size, like=first)
+                except InputError:
+                    continue
+                taken.append(crops[path])
+                break
+        return {"frames": np.stack(taken).transpose(0, 3, 1, 2)}
 
 
 def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | None]:

@@ -13,13 +13,14 @@ from typing import ClassVar, Literal
 import pandas as pd
 import torch
 import yaml
+from torch import Tensor
 
 from data_modules import cache, folders, frames, protocols, sheets
 from data_modules.base import Batch, FlowDataModule, resize
 from data_modules.clips import Erratum, Problem, complain, rows
 from data_modules.curation import Curated, Curator, Footage
 from data_modules.folders import Found, Variant
-from data_modules.frames import Preparation
+from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
 from data_modules.progress import counting
 from data_modules.sheets import Sheet
 from mer import InputError, flow
@@ -28,16 +29,21 @@ from mer import InputError, flow
 class VideoDataModule(FlowDataModule):
     """Clips as folders of frames, as their authors distribute them.
 
+    Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, size,
+    size), and ``frames``, (B, frames, 3, size, size).
+
     Args:
         cache: Folder of the cache.
         workers: Processes that fill it.
-        crop: Side in pixels of the aligned face that flow is computed on and stored at.
+        crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
+        frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
         method: Optical flow, see ``mer.flow``.
         apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
         kwargs: As in ``FlowDataModule``.
     """
 
+    available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
     revision: ClassVar[tuple[int, ...]] = (flow.REVISION, frames.REVISION)
 
@@ -56,13 +62,16 @@ class VideoDataModule(FlowDataModule):
         cache: str = "cache",
         workers: int = 1,
         crop: int = 128,
+        frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.cache, self.workers, self.crop = Path(cache), workers, crop
+        if frames < 2 or crop < 8:
+            raise InputError(f"frames {frames} must be 2 or more, crop {crop} 8 or more")
+        self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
         self.apex, self.head_motion = apex, head_motion
 
@@ -194,50 +203,68 @@ class VideoDataModule(FlowDataModule):
     @cached_property
     def folder(self) -> Path:
         """The cache of this recipe and these data."""
-        return self.cache / self.name / f"{self.method}-{self.crop}-{cache.digest(self._recipe)}"
+        recipe = {**self._recipe, "method": self.method, "apex": self.apex, "flow_revision": flow.REVISION}
+        return self._folder(f"{self.method}-{self.crop}", recipe)
+
+    @cached_property
+    def frames_folder(self) -> Path:
+        """The cache of the input ``frames``."""
+        return self._folder(f"frames{self.frames}-{self.crop}", {**self._recipe, "frames": self.frames})
+
+    def _folder(self, name: str, recipe: dict) -> Path:
+        folder = self.cache / self.name / f"{name}-{cache.digest(recipe)}"
+        self._recipes[folder] = recipe
+        return folder
+
+    @cached_property
+    def _recipes(self) -> dict[Path, dict]:
+        """What shapes the content of each folder."""
+        return {}
 
     @property
     def _recipe(self) -> dict:
+        """What shapes the content of both."""
         return {
             "dataset": self.name,
             "layout": self.layout,
             "crop": self.crop,
-            "method": self.method,
-            "apex": self.apex,
             "head_motion": self.head_motion,
-            "revision": list(self.revision),
+            "revision": frames.REVISION,
             "data": self.fingerprint,
         }
 
     @cached_property
     def clips(self) -> pd.DataFrame:
-        """The clips of the protocol less those that ``prepare_data`` could not use."""
+        """The clips of the protocol less those that ``prepare_data`` could not use.
+
+        The column ``cached`` is a clip's file below the cache.
+        """
         clips = self.label(self.all_clips)
-        usable = [not self._reason(row).exists() for row in rows(clips)]
+        usable = [not any(reason(work).exists() for work in self._preparations(row)) for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
-        return protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
+        clips = protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
+        return clips.assign(cached=[self._file(row).relative_to(self.cache).as_posix() for row in rows(clips)])
 
     def prepare_data(self) -> None:
         """Fill the cache with the clips of the protocol that are not in it; name those that cannot be used."""
         clips = list(rows(self.label(self.all_clips)))
-        pending = [row for row in clips if not self._file(row).exists() and not self._reason(row).exists()]
+        wanted = [work for row in clips for work in self._preparations(row)]
+        pending = [work for work in wanted if not work.target.exists() and not reason(work).exists()]
         if pending:
-            cache.write_text(self.folder / "recipe.yaml", yaml.safe_dump(self._recipe))
-            outcomes = frames.run([self._preparation(row) for row in pending], self.workers)
+            for folder in dict.fromkeys(work.target.parent for work in pending):
+                cache.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
             with counting(self.name) as count:
-                for done, (row, reason) in enumerate(zip(pending, outcomes, strict=True), start=1):
-                    if reason:
-                        cache.write_text(self._reason(row), reason)
+                for done, (work, why) in enumerate(zip(pending, frames.run(pending, self.workers)), start=1):
+                    if why:
+                        cache.write_text(reason(work), why)
                     count(done, len(pending))
             for name in ("clips", "folds"):
                 self.__dict__.pop(name, None)
         lost = [problem for problem in self.problems if not problem.used]
-        lost += [
-            Problem(self.name, row.subject, row.clip, self._reason(row).read_text(), "left out", False)
-            for row in clips
-            if self._reason(row).exists()
-        ]
+        for row in clips:
+            reasons = [reason(work).read_text() for work in self._preparations(row) if reason(work).exists()]
+            lost += [Problem(self.name, row.subject, row.clip, why, "left out", False) for why in reasons[:1]]
         corrected = sum(problem.used for problem in self.problems)
         if self.problems or lost:
             _say(
@@ -247,40 +274,56 @@ class VideoDataModule(FlowDataModule):
             )
 
     def load(self, clips: pd.DataFrame) -> Batch:
-        return {
-            "flow": torch.cat([resize(self.read(row)["flow"][None], self.size) for row in rows(clips)]),
-        }
+        loaded: dict[str, list[Tensor]] = {name: [] for name in self.inputs}
+        for row in rows(clips):
+            for work in self._preparations(row):
+                tensors = self._cached(work, row)
+                for name in loaded.keys() & tensors.keys():
+                    loaded[name].append(resize(tensors[name], self.size))
+        return {name: torch.stack(tensors) for name, tensors in loaded.items()}
 
     def read(self, row) -> Batch:
-        """What is cached of a clip: ``flow`` (3, crop, crop) and ``apex``, its frame. A damaged file is made again."""
-        path = self._file(row)
-        tensors = cache.read(path)
+        """What is cached of a clip, see ``FlowPreparation``. A damaged file is made again."""
+        return self._cached(self._flow_preparation(row), row)
+
+    def _cached(self, work: Preparation, row) -> Batch:
+        tensors = cache.read(work.target)
         if tensors is None:
-            warnings.warn(f"{path}: missing or damaged, made again", stacklevel=2)
-            reason = self._preparation(row).run()
-            tensors = cache.read(path)
+            warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
+            why = work.run()
+            tensors = cache.read(work.target)
             if tensors is None:
-                raise InputError(f"{row.subject} {row.clip}: {reason}")
+                raise InputError(f"{row.subject} {row.clip}: {why}")
         return {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
 
     def _file(self, row) -> Path:
         return cache.clip_file(self.folder, row.subject, row.clip)
 
-    def _reason(self, row) -> Path:
-        """File that stands in the cache for a clip that cannot be used; it holds the reason."""
-        return self._file(row).with_suffix(".left_out")
+    def _preparations(self, row) -> Iterator[Preparation]:
+        """What has to be cached of a clip."""
+        if set(self.inputs) != {"frames"}:
+            yield self._flow_preparation(row)
+        if "frames" in self.inputs:
+            target = cache.clip_file(self.frames_folder, row.subject, row.clip)
+            yield FramesPreparation(**self._from(row), target=target, count=self.frames)
 
-    def _preparation(self, row) -> Preparation:
-        footage = self.footage(row)
-        return Preparation(
-            frames=tuple((frame.number, frame.path) for frame in footage.frames),
-            apex=footage.apex if self.apex == "sheet" else None,
-            target=self._file(row),
-            size=self.crop,
-            method=self.method,
-            registered=self.found.registered,
-            remove_head_motion=self.head_motion == "removed",
-        )
+    def _flow_preparation(self, row) -> FlowPreparation:
+        apex = self.footage(row).apex if self.apex == "sheet" else None
+        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=self.method)
+
+    def _from(self, row) -> dict:
+        """How the frames of a clip are read and aligned."""
+        return {
+            "frames": tuple((frame.number, frame.path) for frame in self.footage(row).frames),
+            "size": self.crop,
+            "registered": self.found.registered,
+            "remove_head_motion": self.head_motion == "removed",
+        }
+
+
+def reason(work: Preparation) -> Path:
+    """File that stands in the cache for a clip that cannot be used; it says why."""
+    return work.target.with_suffix(".left_out")
 
 
 @once

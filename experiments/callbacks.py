@@ -1,12 +1,15 @@
 """What watches a fold while it trains, and changes nothing of it."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
+from data_modules.base import resize
 from mer.task import MovingAverage, Task
 
 
@@ -44,6 +47,33 @@ class Curve(DummyLogger):
 
 def predict(trainer: Trainer, task: Task) -> Tensor:
     """Probabilities of the held-out clips, (n, K) on the CPU, in the precision of the training."""
+    with _testing(trainer, task) as batch:
+        return task.predict_step(batch).cpu()
+
+
+SIDE = 56
+"""Largest side in pixels of the pictures that are kept of a clip."""
+
+
+def pictures(trainer: Trainer, task: Task) -> dict[str, np.ndarray]:
+    """What is kept of the held-out clips for people to look at.
+
+    Returns:
+        ``flow`` (n, 3, S, S) as the network saw it before scaling and ``attention`` (n, S, S) in [0, 1], float16, each
+        where the network has it, S at most 56.
+    """
+    kept = {}
+    with _testing(trainer, task) as batch:
+        if "flow" in batch:
+            kept["flow"] = batch["flow"]
+        if task.network.shows_attention:
+            kept["attention"] = task.attention(batch)
+    return {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half().numpy() for name, maps in kept.items()}
+
+
+@contextmanager
+def _testing(trainer: Trainer, task: Task) -> Iterator[dict[str, Tensor]]:
+    """The batch of held-out clips, inside a block in which the task predicts as it will in the end."""
     was_training = task.training
     task.eval()
     with ExitStack() as stack:
@@ -53,6 +83,5 @@ def predict(trainer: Trainer, task: Task) -> Tensor:
             if isinstance(callback, MovingAverage):
                 stack.enter_context(callback.applied(task))
         (batch,) = trainer.datamodule.test_dataloader()
-        probabilities = task.predict_step(batch)
+        yield batch
     task.train(was_training)
-    return probabilities.cpu()

@@ -145,7 +145,7 @@ def _add_data(parser: Parser) -> None:
     parser.add_argument("--dataset", default="synthetic", help=f"one of {', '.join(DATASETS)} (default synthetic)")
     parser.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
     parser.add_argument("--protocol", default="", help="classes and clips that take part (default: the dataset's own)")
-    parser.add_argument("--model", default="", help="comma-separated (default: ahmsa_net,ststnet)")
+    parser.add_argument("--model", default="", help="comma-separated (default: the three architectures and ststnet)")
     parser.add_argument("--recipe", default="quick", help="quick (a schedule of minutes, default) or paper")
     parser.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
     _add_workers(parser)
@@ -187,10 +187,10 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 def _jobs(options: argparse.Namespace) -> list["Job"]:
     """One job per model; the names are checked before anything heavy is imported."""
-    from experiments.jobs import DEFAULT_MODELS, Job
+    from experiments.jobs import Job, default_models
 
     shared = {name: getattr(options, name, "") for name in ("dataset", "recipe", "root", "protocol", "cache")}
-    names = options.model.split(",") if options.model else DEFAULT_MODELS
+    names = options.model.split(",") if options.model else default_models(options.dataset)
     results = str(getattr(options, "results", ""))
     workers = options.workers or len(os.sched_getaffinity(0))
     return [Job(model=name, results=results, workers=workers, options=options.options, **shared) for name in names]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from data_modules.base import FlowDataModule
 from data_modules.cache import whole_file, write_text
-from data_modules.clips import read_image, rows
+from data_modules.clips import rows
 from data_modules.progress import counting
 from data_modules.videos import VideoDataModule
 from mer import InputError
-from mer.faces import FaceFinder, alignment, centre_square, crop
 from mer.opencv import cv2
 
 STYLE = """
@@ -48,13 +47,14 @@ def write(data: FlowDataModule, folder: Path) -> Path:
     full, strongest = _scales(parts)
     sections: dict[str, list[str]] = {name: [] for name in data.classes}
     total = sum(len(one.clips) for one in parts)
-    with FaceFinder() as finder, counting("gallery") as count:
+    with counting("gallery") as count:
         every = ((part, row) for part in parts for row in rows(part.clips))
         for done, (part, row) in enumerate(every, start=1):
             name = f"{part.name}-{row.subject}-{row.clip}.jpg"
-            cached = part.read(row)
-            flow, apex = cached["flow"].numpy(), int(cached["apex"])
-            pictures = [*faces(part, row, apex, finder), colours(flow, full), shades(flow[2], strongest)]
+            cached = {name: tensor.numpy() for name, tensor in part.read(row).items()}
+            flow, apex = cached["flow"], int(cached["apex_frame"][0])
+            faces = [cached[name].transpose(1, 2, 0) for name in ("onset", "apex")]
+            pictures = [*faces, colours(flow, full), shades(flow[2], strongest)]
             _write_image(
                 folder / name,
                 np.hstack([np.pad(one, ((0, 0), (1, 1), (0, 0)), constant_values=255) for one in pictures]),
@@ -63,18 +63,6 @@ def write(data: FlowDataModule, folder: Path) -> Path:
             count(done, total)
     write_text(folder / "index.html", "\n".join(_page(data, sections, full, strongest)))
     return folder / "index.html"
-
-
-def faces(part: VideoDataModule, row, apex: int, finder: FaceFinder) -> list[NDArray[np.uint8]]:
-    """Onset and apex, aligned as the flow was, each uint8 (crop, crop, 3)."""
-    files = {frame.number: frame.path for frame in part.footage(row).frames}
-    images = [read_image(files[number]) for number in (min(files), apex)]
-    height, width = images[0].shape[:2]
-    landmarks = None if part.found.registered else finder.landmarks(images[0])
-    # None: registered, or a face is seen only after the onset.
-    seen = landmarks is not None
-    transform = alignment(landmarks, part.crop) if seen else centre_square(width, height, part.crop)
-    return [crop(image, transform, part.crop) for image in images]
 
 
 def colours(flow: NDArray[np.floating], full: float) -> NDArray[np.uint8]:

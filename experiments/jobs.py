@@ -11,7 +11,8 @@ from data_modules.protocols import PROTOCOLS
 from mer import InputError, near
 
 CONFIGS = Path(__file__).parent / "configs"
-DEFAULT_MODELS = ("ahmsa_net", "ststnet")
+FLOW_MODELS = ("ahmsa_net", "ststnet")
+DEFAULT_MODELS = FLOW_MODELS
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Job:
 
     def _recipes(self) -> dict:
         return yaml.safe_load((CONFIGS / f"{self.model}.yaml").read_text())
+
+
+def default_models(dataset: str) -> tuple[str, ...]:
+    """The three architectures and a control; where there are no videos, those of them that read flow alone."""
+    return FLOW_MODELS if dataset == "flow_maps" else DEFAULT_MODELS
 
 
 def models() -> list[str]:

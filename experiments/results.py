@@ -1,14 +1,15 @@
 """Where predictions lie: one file per fold, what is pending, the pooled table. No torch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from data_modules import protocols
+from data_modules import cache, protocols
 from data_modules.cache import write_text
 from mer import InputError
 
@@ -71,9 +72,13 @@ class Cell:
         there = {path.stem for path in (self.folder / f"seed{seed}").glob("*.csv")}
         return [fold for fold in self.folds if fold in there]
 
-    def write(self, seed: int, fold: str, predictions: pd.DataFrame, facts: dict) -> None:
-        """Write a fold: the facts about its run first, the predictions last."""
+    def write(
+        self, seed: int, fold: str, predictions: pd.DataFrame, facts: dict, pictures: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write a fold: the pictures of its clips and the facts about its run first, the predictions last."""
         path = self.file(seed, fold)
+        if pictures:
+            cache.write(path.with_suffix(".safetensors"), pictures)
         write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
         write_text(path, predictions.to_csv(index=False))
 

@@ -10,29 +10,31 @@ import resource
 import time
 import warnings
 from argparse import ArgumentError
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pandas as pd
 import torch
 import yaml
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch import Tensor
 
-from data_modules import DATASETS
+from data_modules import DATASETS, cache
 from data_modules.base import FlowDataModule, generator
-from data_modules.cache import digest
 from data_modules.protocols import protocol
 from experiments import callbacks, executors
 from experiments.callbacks import Curve, Optimistic
 from experiments.jobs import Job, load_class, near
 from experiments.results import Cell
 from mer import InputError
-from mer.task import Task
+from mer.task import FirstStage, Task
 
 # Trainer arguments that can change a prediction; the others say where and how loudly.
 TRAINER = ("max_steps", "max_epochs", "precision", "gradient_clip_val", "gradient_clip_algorithm", "callbacks")
@@ -61,7 +63,7 @@ class FoldCLI(LightningCLI):
             "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
         )
         parser.link_arguments("data.init_args.size", f"{network}.init_args.size")
-        parser.link_arguments(network, "data.init_args.inputs", lambda chosen: load_class(chosen.class_path).inputs)
+        parser.link_arguments("model", "data.init_args.inputs", _inputs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse these arguments, whatever the command line of the process is."""
@@ -103,7 +105,7 @@ class Experiment:
         for place in self.data.places:
             config["data"]["init_args"].pop(place)
         network = load_class(self.config.model.init_args.network.class_path)
-        return digest(
+        return cache.digest(
             {
                 "model": config["model"],
                 "data": config["data"],
@@ -118,22 +120,20 @@ class Experiment:
         """The resolved configuration."""
         return self.cli.parser.dump(self.config, skip_link_targets=False)
 
-    def train(self, fold: str, seed: int) -> tuple[pd.DataFrame, dict, list[dict]]:
-        """Train without the fold's subject, then predict its clips.
-
-        Returns:
-            One row per test clip; facts about the run, never compared; the training curve.
-        """
+    def train(self, fold: str, seed: int) -> "Outcome":
+        """Train without the fold's subject, then predict its clips."""
         start = time.perf_counter()
         self.data.hold_out(fold, seed)
         torch.manual_seed(seed)  # the initial weights depend on the seed alone
         objects = self._instantiate()
         curve, optimistic = Curve(), Optimistic()
+        first = objects.model.first_stage()
+        if first is not None:
+            self._train_first(first, fold, seed, objects.trainer, curve)
         trainer = _trainer(objects.trainer, curve, optimistic)
         torch.manual_seed(generator("noise", seed, fold).initial_seed())
         trainer.fit(objects.model, datamodule=self.data)
         honest = callbacks.predict(trainer, objects.model)
-        table = self._table(honest, optimistic.best)
         facts = {
             "fold": fold,
             "seconds": round(time.perf_counter() - start, 3),
@@ -145,13 +145,47 @@ class Experiment:
                 **{package.__name__: str(package.__version__) for package in (torch, lightning)},
             },
         }
-        return table, facts, curve.rows
+        pictures = callbacks.pictures(trainer, objects.model)
+        return Outcome(self._table(honest, optimistic.best), facts, pictures, curve.rows)
 
     def run(self, fold: str, seed: int) -> list[dict]:
         """Train a fold and write its files; returns the training curve."""
-        predictions, facts, curve = self.train(fold, seed)
-        self.cell.write(seed, fold, predictions, facts)
-        return curve
+        outcome = self.train(fold, seed)
+        self.cell.write(seed, fold, outcome.predictions, outcome.facts, outcome.pictures)
+        return outcome.curve
+
+    def _train_first(self, first: FirstStage, fold: str, seed: int, arguments: Namespace, curve: Curve) -> None:
+        """Train a first stage, or take its weights from the cache, where every recipe that shares it finds them."""
+        file = self._first_file(first, fold, seed)
+        weights = cache.read(file)
+        if weights is None:
+            torch.manual_seed(generator("noise of the first stage", seed, fold).initial_seed())
+            _trainer(arguments, curve, max_steps=first.steps).fit(first, datamodule=self.data)
+            weights = {name: tensor.cpu().numpy() for name, tensor in first.state_dict().items()}
+            cache.write(file, weights)
+        first.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
+
+    def _first_file(self, first: FirstStage, fold: str, seed: int) -> Path:
+        """Where the weights of a first stage lie: a name for all that they depend on."""
+        own = {"protocol", "split", "inputs", *self.data.places}
+        data = {name: value for name, value in self.config.as_dict()["data"]["init_args"].items() if name not in own}
+        trained = self.data.clips.iloc[self.data.train_rows][["dataset", "subject", "clip"]]
+        key = {
+            "stage": type(first).__qualname__,
+            "settings": first.settings,
+            "start": cache.checksum({name: tensor.numpy() for name, tensor in first.state_dict().items()}),
+            "data": data,
+            "revision": self.data.revision,
+            "fingerprint": self.data.fingerprint,
+            "clips": trained.to_numpy().tolist(),
+            "fold": fold,
+            "seed": seed,
+            "trainer": {
+                name: value for name, value in self.config.trainer.items() if name in (*TRAINER[2:], "accelerator")
+            },
+        }
+        folder = Path(self.job.cache) / self.job.dataset / "first_stage"
+        return folder / f"{fold}-seed{seed}-{cache.digest(key)}.safetensors"
 
     def _instantiate(self) -> Namespace:
         try:
@@ -170,6 +204,23 @@ class Experiment:
             **columns,
             optimistic_prediction=[classes[index] for index in optimistic.argmax(dim=1)],
         )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fold gives.
+
+    Attributes:
+        predictions: One row per test clip.
+        facts: About the run, never compared.
+        pictures: What the network saw and where it looked, per test clip.
+        curve: What was logged while it trained.
+    """
+
+    predictions: pd.DataFrame
+    facts: dict
+    pictures: dict[str, np.ndarray]
+    curve: list[dict]
 
 
 @lru_cache(maxsize=1)
@@ -197,20 +248,33 @@ def train_one(job: Job, fold: str, seed: int, device: str) -> int:
 
 
 def estimate(chosen: Experiment, steps: int = 3) -> float:
-    """Seconds that a fold will take on one core, from a few steps on random flow maps."""
-    objects = chosen._instantiate()
-    data, task = chosen.data, objects.model
-    size = (data.batch_size, 3, data.size, data.size)
-    batch = {name: torch.randn(size) for name in data.inputs}
-    batch["target"] = torch.zeros(data.batch_size, dtype=torch.long)
+    """Seconds that a fold will take on one core, from a few steps on noise."""
+    objects, data = chosen._instantiate(), chosen.data
+    noise = data.noise()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for step in range(steps + 1):
-        if step == 1:
-            start = time.perf_counter()
-        sum(task.loss(task(batch), batch).values()).backward()
+    task, first = objects.model, objects.model.first_stage()
+    total = objects.trainer.max_steps * _seconds(lambda: sum(task.loss(task(noise), noise).values()), steps)
+    if first is not None:
+        total += first.steps * _seconds(lambda: sum(first.loss(noise).values()), steps)
     torch.set_num_threads(threads)
-    return (time.perf_counter() - start) / steps * objects.trainer.max_steps
+    return total
+
+
+def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
+    """Seconds that a step takes, without the first one."""
+    loss().backward()
+    start = time.perf_counter()
+    for _ in range(steps):
+        loss().backward()
+    return (time.perf_counter() - start) / steps
+
+
+def _inputs(model: Namespace) -> tuple[str, ...]:
+    """The tensors that a task and its network read."""
+    network = load_class(model.init_args.network.class_path)
+    reads = network.reads(**(model.init_args.network.get("init_args") or Namespace()).as_dict())
+    return tuple(dict.fromkeys((*reads, *load_class(model.class_path).loss_inputs)))
 
 
 def _configuration(job: Job) -> dict:
@@ -240,19 +304,19 @@ def _has_bf16() -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _trainer(arguments: Namespace, curve: Curve, optimistic: Optimistic) -> Trainer:
+def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: object) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
     own = {
         "logger": curve,
-        "callbacks": [*(arguments.callbacks or []), optimistic, LearningRateMonitor()],
+        "callbacks": [*(arguments.callbacks or []), *watchers, LearningRateMonitor()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
     }
-    return Trainer(**{**arguments.as_dict(), **own})
+    return Trainer(**{**arguments.as_dict(), **own, **others})
 
 
 def _peak_memory() -> int:

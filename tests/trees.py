@@ -1,11 +1,14 @@
 """Small folders in the real layouts: a few clips each, with the quirks of the real sheets, written at test time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import openpyxl
+
+from data_modules import cache
+from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -18,6 +21,23 @@ EMOTIONS = {
     "casme3": ("disgust", "happy", "surprise", "Others", "fear"),
 }
 CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
+
+
+def prepare_without_faces(preparations: Iterable[Preparation], workers: int) -> Iterator[None]:
+    """Fill a cache without looking for faces in noise; the values tell which frame was taken."""
+    for one in preparations:
+        numbers, side = [number for number, _ in one.frames], one.size
+        assert numbers == sorted(numbers) and len(numbers) > 1
+        if isinstance(one, FramesPreparation):
+            strip = np.arange(one.count, dtype=np.uint8)[:, None, None, None]
+            tensors = {"frames": np.broadcast_to(strip, (one.count, 3, side, side))}
+        else:
+            assert isinstance(one, FlowPreparation) and (one.apex is None or one.apex in numbers[1:])
+            tensors = {"flow": np.full((3, side, side), one.apex or 0, np.float32)}
+            tensors |= {name: np.full((3, side, side), len(name), np.uint8) for name in ("onset", "apex")}
+            tensors["apex_frame"] = np.array([one.apex or numbers[-1]])
+        cache.write(one.target, tensors)
+        yield None
 
 
 def write_frames(folder: Path, names: Iterable[str]) -> None:

@@ -3,21 +3,21 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning import Callback, LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor, nn
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mer.flow import mirror
+from mer.models import Network
 
 Batch = dict[str, Tensor]
-
-MIRRORS = {"flow": mirror}
-"""How each input of a clip becomes that of its mirror image."""
 
 
 class MovingAverage(WeightAveraging):
@@ -38,15 +38,42 @@ class MovingAverage(WeightAveraging):
         self._swap_models(task)
 
 
+class FirstStage(LightningModule):
+    """What is trained before a task, on the training clips of the same fold; the two share modules.
+
+    Its weights are all that it leaves: they are cached, and the task goes on from them.
+
+    Args:
+        steps: Steps of its training.
+        settings: What else shapes its weights, as numbers and texts.
+    """
+
+    def __init__(self, steps: int, **settings: float | str):
+        super().__init__()
+        self.steps, self.settings = steps, {"steps": steps, **settings}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the loss by name; they are added up and logged one by one."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Add the terms of the loss of one batch."""
+        terms = self.loss(batch)
+        self.log_dict({f"first_stage/{name}": term for name, term in terms.items()})
+        return torch.stack(list(terms.values())).sum()
+
+
 class Task(LightningModule):
     """Classifies clips with a network; subclasses add the terms of their own loss.
 
     Args:
-        network: Takes the tensors that its attribute ``inputs`` names, returns a dict with ``logits`` (B, K).
+        network: See ``mer.models``.
         lr: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay; 0 makes it Adam. Vectors (norms, biases) are left out.
         warmup: Part of the steps in which the learning rate rises linearly.
         schedule: What follows: a cosine to zero, or the peak to the end.
+        layer_decay: Factor by which the learning rate falls from each layer of the network to the one below it (Bao et
+            al., BEiT, ICLR 2022); 1 for one rate. The network's ``group_matcher`` names its layers, as timm's do.
         label_smoothing: Part of the target spread evenly over the classes.
         balance: Exponent to which a class's weight in the loss grows with its rarity among the training clips: 0 treats
             clips alike, 1 treats classes alike.
@@ -54,13 +81,16 @@ class Task(LightningModule):
         both_sides: Average the probabilities of a clip and of its mirror image.
     """
 
+    loss_inputs: ClassVar[tuple[str, ...]] = ()  # tensors of a batch that the loss reads, besides the network's
+
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         schedule: Literal["cosine", "constant"] = "cosine",
+        layer_decay: float = 1.0,
         label_smoothing: float = 0.0,
         balance: float = 0.0,
         average: float = 0.0,
@@ -72,8 +102,13 @@ class Task(LightningModule):
                 f"lr {lr} must be above 0, weight_decay {weight_decay} not below, warmup {warmup}, label_smoothing "
                 f"{label_smoothing} and average {average} from 0 to below 1"
             )
+        if not 0 < layer_decay <= 1:
+            raise ValueError(f"layer_decay {layer_decay} must be above 0 and not above 1")
+        if layer_decay < 1 and not hasattr(network, "group_matcher"):
+            raise ValueError(f"layer_decay {layer_decay} needs layers, and {type(network).__name__} names none")
         self.network = network
-        self.lr, self.weight_decay, self.warmup, self.schedule = lr, weight_decay, warmup, schedule
+        self.lr, self.weight_decay, self.layer_decay = lr, weight_decay, layer_decay
+        self.warmup, self.schedule = warmup, schedule
         self.label_smoothing, self.balance, self.average, self.both_sides = (
             label_smoothing,
             balance,
@@ -92,16 +127,25 @@ class Task(LightningModule):
             self.class_weights = self.class_weights.to(self.device)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network returns for a batch; its flow maps are scaled first."""
-        inputs = {name: batch[name] for name in self.network.inputs}
-        if "flow" in inputs:
-            inputs["flow"] = scale(inputs["flow"])
-        return self.network(**inputs)
+        """What the network returns for a batch; flow maps are scaled and pictures normalised first."""
+        return self.network(**self.scaled(batch))
+
+    def scaled(self, batch: Batch) -> Batch:
+        """The network's inputs from a batch."""
+        return {name: SCALES[name](batch[name]) for name in self.network.inputs}
+
+    def attention(self, batch: Batch) -> Tensor:
+        """Where the network looks, shape (B, S, S) in [0, 1]; only of networks that show it."""
+        return self.network(**self.scaled(batch), attention=True)["attention"]
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss by name; they are added up and logged one by one."""
         settings = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
         return {"classes": cross_entropy(outputs["logits"].float(), batch["target"], **settings)}
+
+    def first_stage(self) -> FirstStage | None:
+        """What is to be trained before, if anything."""
+        return None
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Add the terms of the loss of one batch."""
@@ -126,9 +170,12 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW under a schedule that counts steps."""
-        vectors = [parameter for parameter in self.parameters() if parameter.ndim < 2]
-        matrices = [parameter for parameter in self.parameters() if parameter.ndim >= 2]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        if self.layer_decay < 1:
+            groups = param_groups_layer_decay(self.network, self.weight_decay, layer_decay=self.layer_decay)
+            for group in groups:
+                group["lr"] = self.lr * group.pop("lr_scale")
+        else:
+            groups = param_groups_weight_decay(self.network, self.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -167,3 +214,26 @@ def scale(flow: Tensor) -> Tensor:
 
 FAINTEST = 0.05
 """Motion in pixels below which there is only noise to be scaled up."""
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Pictures (..., 3, H, W), uint8 RGB, as float32 with the mean and the deviation of ImageNet's."""
+    mean, deviation = (
+        torch.tensor(values, device=pictures.device).view(3, 1, 1) * 255
+        for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
+    return (pictures - mean) / deviation
+
+
+def turned(pictures: Tensor) -> Tensor:
+    """The mirror image of pictures (..., H, W)."""
+    return pictures.flip(-1)
+
+
+PICTURES = ("onset", "apex", "frames")
+
+SCALES = {"flow": scale, **dict.fromkeys(PICTURES, normalise)}
+"""How each input of a clip is scaled for the network."""
+
+MIRRORS = {"flow": mirror, **dict.fromkeys(PICTURES, turned)}
+"""How each input of a clip becomes that of its mirror image."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from data_modules import DATASETS, cache, frames
 from data_modules.clips import COLUMNS
@@ -23,20 +24,12 @@ ANNOTATIONS = os.environ.get("MER_ANNOTATIONS", "")
 def no_faces(monkeypatch):
     """Prepare clips without looking for a face in noise."""
 
-    def run(preparations, workers):
-        for preparation in preparations:
-            numbers = [number for number, _ in preparation.frames]
-            assert numbers == sorted(numbers) and len(numbers) > 1
-            assert preparation.apex is None or preparation.apex in numbers[1:]
-            flow = np.full((3, preparation.size, preparation.size), preparation.apex or 0, np.float32)
-            cache.write(preparation.target, {"flow": flow, "apex": np.array([preparation.apex or numbers[-1]])})
-            yield None
-
-    monkeypatch.setattr(frames, "run", run)
+    monkeypatch.setattr(frames, "run", trees.prepare_without_faces)
 
 
 def load(name: str, root: Path, **options):
-    options = {"cache": str(root.parent / "cache"), "crop": 16, **options}
+    inputs = ("flow", "onset", "apex", "frames")
+    options = {"cache": str(root.parent / "cache"), "crop": 16, "inputs": inputs, **options}
     return load_class(DATASETS[name])(root=str(root), **options)
 
 
@@ -90,7 +83,10 @@ class TestContract:
         data.hold_out(next(iter(data.folds)), seed=0)
         data.setup()
         (batch,) = data.test_dataloader()
-        assert batch["flow"].shape == (len(batch["target"]), 3, data.size, data.size)
+        clips, picture = len(batch["target"]), (3, data.size, data.size)
+        assert batch["flow"].shape == batch["onset"].shape == batch["apex"].shape == (clips, *picture)
+        assert batch["frames"].shape == (clips, 6, *picture) and batch["frames"].dtype == torch.uint8
+        assert [*batch["frames"][0, :, 0, 0, 0]] == [*range(6)]
         apexes = data.clips["apex"].fillna(0).astype(float)[batch["clip"].tolist()]
         assert batch["flow"][:, 0, 0, 0].tolist() == apexes.tolist()
 
@@ -258,12 +254,12 @@ def test_a_clip_that_cannot_be_prepared_is_left_out_once(tmp_path, monkeypatch, 
                 yield None
 
     monkeypatch.setattr(frames, "run", run)
-    data = load("casme2", trees.casme2(tmp_path / "data"))
+    data = load("casme2", trees.casme2(tmp_path / "data"), inputs=("flow",))
     data.prepare_data()
     assert len(data.clips) == len(data.all_clips) - 1 == len(calls) - 1
     lost = data.all_clips.iloc[3]
     assert f"{lost['subject']} {lost['clip']}: no face is found" in capsys.readouterr().err
-    load("casme2", data.root).prepare_data()
+    load("casme2", data.root, inputs=("flow",)).prepare_data()
     assert len(calls) == len(data.all_clips)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.base import Batches, generator, moved
+from data_modules.base import generator
 from data_modules.flow_maps import FlowMaps
 from mer.flow import mirror
 
@@ -51,17 +51,6 @@ def test_the_order_depends_on_seed_and_fold_alone(flow_maps):
     assert order("smic-s1", 0) == order("smic-s1", 0) != order("smic-s1", 1)
 
 
-def test_every_batch_is_full_and_every_pass_holds_every_row():
-    batches = Batches({"target": torch.arange(10)}, [1, 3, 5, 7, 9], 2, generator("a test"))
-    seen = [row for _ in range(2) for batch in batches for row in batch["target"].tolist()]
-    assert len(seen) == 2 * 3 * 2 and sorted(seen[:5]) == sorted(seen[5:10]) == [1, 3, 5, 7, 9]
-
-
-def test_a_batch_may_be_larger_than_the_data():
-    (batch,) = Batches({"target": torch.arange(3)}, [0, 1, 2], 7)
-    assert sorted(batch["target"].tolist()[:3]) == [0, 1, 2] and len(batch["target"]) == 7
-
-
 def test_a_mirrored_face_moves_the_other_way():
     flow = torch.randn(2, 3, 4, 4)
     turned = mirror(flow)
@@ -77,10 +66,3 @@ def test_flips_have_their_probability(flow_maps):
         flow = data.augment(batch, generator("a test"))["flow"]
         assert (flow[:, 0] < 0).float().mean().item() == pytest.approx(probability, abs=0.03)
         assert flow[:, 1:].eq(1).all()
-
-
-def test_a_shift_moves_by_whole_pixels():
-    maps = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 3, 1, 1)
-    shifted = moved(maps, torch.tensor([1, 0]), torch.tensor([0, -2]))
-    assert torch.equal(shifted[0, :, 1:], maps[0, :, :3]) and torch.equal(shifted[0, :, 0], maps[0, :, 0])
-    assert torch.equal(shifted[1, :, :, :2], maps[1, :, :, 2:]) and torch.equal(shifted[1, :, :, 3], maps[1, :, :, 3])

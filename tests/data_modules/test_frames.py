@@ -12,7 +12,7 @@ import pytest
 from skimage.data import astronaut
 
 from data_modules import cache, frames
-from data_modules.frames import Preparation
+from data_modules.frames import FlowPreparation, FramesPreparation
 from mer import InputError
 
 NUMBERS = (7, 8, 9, 11, 12, 13, 14)  # 10 is missing
@@ -48,9 +48,9 @@ def own_clip(tmp_path):
     return film(tmp_path / "clip")
 
 
-def preparation(clip, tmp_path, **changes) -> Preparation:
+def preparation(clip, tmp_path, **changes) -> FlowPreparation:
     settings = {"apex": APEX, "target": tmp_path / "out.safetensors", "size": 128, "method": "farneback"} | changes
-    return Preparation(frames=clip, **settings)
+    return FlowPreparation(frames=clip, **settings)
 
 
 def prepared(clip, tmp_path, **changes):
@@ -64,31 +64,33 @@ def prepared(clip, tmp_path, **changes):
 @pytest.mark.parametrize("remove_head_motion", [False, True])
 def test_what_is_cached(clip, tmp_path, size, registered, remove_head_motion):
     tensors = prepared(clip, tmp_path, size=size, registered=registered, remove_head_motion=remove_head_motion)
-    assert set(tensors) == {"flow", "apex"}
+    assert set(tensors) == {"flow", "onset", "apex", "apex_frame"}
     assert tensors["flow"].shape == (3, size, size) and tensors["flow"].dtype == np.float32
-    assert tensors["apex"].shape == (1,) and tensors["apex"].dtype == np.int64 and tensors["apex"][0] == APEX
+    for name in ("onset", "apex"):
+        assert tensors[name].shape == (3, size, size) and tensors[name].dtype == np.uint8 and tensors[name].std() > 10
+    assert tensors["apex_frame"].dtype == np.int64 and tensors["apex_frame"].tolist() == [APEX]
     assert np.hypot(*tensors["flow"][:2]).max() > 0.1
 
 
 @pytest.mark.parametrize("wanted, used", [(10, 9), (12, 12), (99, 14), (7, 8), (0, 8)])
 def test_the_nearest_frame_after_the_onset_is_the_apex(clip, tmp_path, wanted, used):
-    assert prepared(clip, tmp_path, apex=wanted)["apex"] == [used]
+    assert prepared(clip, tmp_path, apex=wanted)["apex_frame"] == [used]
 
 
 @pytest.mark.parametrize("registered", [False, True])
 def test_an_apex_is_spotted(clip, tmp_path, registered):
     found = prepared(clip, tmp_path, apex=None, registered=registered)
-    assert found["apex"] == [APEX]
+    assert found["apex_frame"] == [APEX]
     given = prepared(clip, tmp_path, registered=registered)
     np.testing.assert_array_equal(found["flow"], given["flow"])
 
 
 def test_the_spotted_apex_does_not_depend_on_size_or_method(clip, tmp_path):
-    assert prepared(clip, tmp_path, apex=None, size=48, method="dis")["apex"] == [APEX]
+    assert prepared(clip, tmp_path, apex=None, size=48, method="dis")["apex_frame"] == [APEX]
 
 
 def test_two_frames_are_enough(clip, tmp_path):
-    assert prepared(clip[:2], tmp_path, apex=None)["apex"] == [8]
+    assert prepared(clip[:2], tmp_path, apex=None)["apex_frame"] == [8]
     assert "1 frame" in preparation(clip[:1], tmp_path).run()
 
 
@@ -100,7 +102,7 @@ def test_grey_frames_give_nearly_the_same(clip, tmp_path, channels):
 
     tensors = prepared(film(tmp_path / "grey", write, ".bmp"), tmp_path, apex=None, remove_head_motion=True)
     colour = prepared(clip, tmp_path, apex=None, remove_head_motion=True)
-    assert tensors["apex"] == colour["apex"]
+    assert tensors["apex_frame"] == colour["apex_frame"]
     assert np.abs(tensors["flow"][:2] - colour["flow"][:2]).mean() < 0.15
 
 
@@ -115,7 +117,7 @@ def test_a_frame_that_is_needed_and_does_not_open_is_named(own_clip, tmp_path, i
 def test_spotting_passes_over_some_damaged_frames_but_not_over_half_of_them(own_clip, tmp_path):
     for _, path in own_clip[-2:]:
         path.write_bytes(b"")
-    assert prepared(own_clip, tmp_path, apex=None)["apex"] == [APEX]
+    assert prepared(own_clip, tmp_path, apex=None)["apex_frame"] == [APEX]
     own_clip[1][1].unlink()
     reason = preparation(own_clip, tmp_path, apex=None).run()
     assert "3 of 7" in reason and str(own_clip[1][1]) in reason
@@ -138,6 +140,35 @@ def test_a_face_may_first_be_seen_a_few_frames_later(own_clip, tmp_path):
     reason = preparation(own_clip, tmp_path).run()
     assert str(own_clip[0][1]) in reason and "no face" in reason
     assert prepared(own_clip, tmp_path, registered=True)
+
+
+def filmstrip(clip, tmp_path, **changes) -> np.ndarray:
+    settings = {"target": tmp_path / "frames.safetensors", "size": 64, "count": 4} | changes
+    one = FramesPreparation(frames=clip, **settings)
+    assert one.run() is None
+    return cache.read(one.target)["frames"]
+
+
+def test_frames_are_spread_evenly_from_onset_to_offset(clip, tmp_path):
+    taken = filmstrip(clip, tmp_path)
+    assert taken.shape == (4, 3, 64, 64) and taken.dtype == np.uint8
+    every = filmstrip(clip, tmp_path, count=8)  # 7 to 14; 10 is missing, and 9 is the first of its neighbours
+    assert [np.array_equal(every[3], frame) for frame in every[:5]] == [False, False, True, True, False]
+    np.testing.assert_array_equal(taken[[0, 3]], every[[0, 7]])
+    flow = prepared(clip, tmp_path, size=64)
+    np.testing.assert_array_equal(flow["onset"], every[0])
+    np.testing.assert_array_equal(flow["apex"], every[4])
+    removed = filmstrip(clip, tmp_path, remove_head_motion=True)
+    np.testing.assert_array_equal(removed[0], taken[0])
+
+
+def test_the_nearest_frame_stands_in_for_one_that_does_not_open(own_clip, clip, tmp_path):
+    for _, path in own_clip[-2:]:
+        path.write_bytes(b"no image")
+    every = filmstrip(clip, tmp_path, count=8)
+    np.testing.assert_array_equal(filmstrip(own_clip, tmp_path)[[0, 3]], every[[0, 5]])
+    own_clip[0][1].write_bytes(b"")
+    assert str(own_clip[0][1]) in FramesPreparation(frames=own_clip, target=tmp_path / "x", size=64, count=4).run()
 
 
 def test_outcomes_and_bytes_do_not_depend_on_the_workers(clip, tmp_path):
@@ -169,7 +200,7 @@ def test_a_worker_that_dies_is_one_clear_error(monkeypatch):
 
     monkeypatch.setattr(frames, "ProcessPoolExecutor", Pool)
     with pytest.raises(InputError, match="fewer workers"):
-        list(frames.run([Preparation((), None, Path("x"), 128, "dis")] * 3, 2))
+        list(frames.run([FlowPreparation(frames=(), target=Path("x"), size=128, apex=None, method="dis")] * 3, 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
@@ -177,10 +208,11 @@ def test_no_process_is_left_behind(clip, tmp_path, number):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from data_modules.frames import Preparation, run
+        from data_modules.frames import FlowPreparation, run
         if __name__ == "__main__":
             frames = tuple((i, Path(path)) for i, path in enumerate(sys.argv[2:]))
-            work = [Preparation(frames, 3, Path(sys.argv[1], str(i)), 256, "tvl1", True) for i in range(500)]
+            settings = {"frames": frames, "size": 256, "registered": True, "apex": 3, "method": "tvl1"}
+            work = [FlowPreparation(target=Path(sys.argv[1], str(i)), **settings) for i in range(500)]
             for outcome in run(work, 2):
                 print(outcome, flush=True)
     """)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules import cache, frames
+from data_modules import frames
 from data_modules.casme2 import CASME2
 from data_modules.composite import MEGC2019
 from data_modules.flow_maps import FlowMaps
@@ -16,13 +16,7 @@ from tests import trees
 
 @pytest.fixture(autouse=True)
 def no_faces(monkeypatch):
-    def run(preparations, workers):
-        for one in preparations:
-            flow = np.random.default_rng(0).normal(size=(3, one.size, one.size)).astype(np.float32)
-            cache.write(one.target, {"flow": flow, "apex": np.array([one.apex or one.frames[-1][0]])})
-            yield None
-
-    monkeypatch.setattr(frames, "run", run)
+    monkeypatch.setattr(frames, "run", trees.prepare_without_faces)
 
 
 @pytest.mark.parametrize("name", ["casme2", "megc2019"])

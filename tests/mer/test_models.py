@@ -6,26 +6,48 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 from mer.models.ahmsa_net import AHMSANet
+from mer.models.hsta import HSTA
 from mer.models.ststnet import STSTNet
 from mer.models.timm_baseline import TimmBaseline
+from mer.task import SCALES
 
 NETWORKS = {
-    "ahmsa_net": AHMSANet,
-    "ahmsa_net-transposed": lambda num_classes: AHMSANet(num_classes, channel="transposed"),
-    "ststnet": STSTNet,
-    "timm_baseline": lambda num_classes: TimmBaseline(num_classes, name="resnet10t"),
+    "ahmsa_net": (AHMSANet, {}),
+    "ahmsa_net-transposed": (AHMSANet, {"channel": "transposed"}),
+    "hsta": (HSTA, {"size": 34, "stages": 2}),
+    "hsta-flow": (HSTA, {"size": 34, "stages": 1, "special": "flow"}),
+    "ststnet": (STSTNet, {}),
+    "timm_baseline": (TimmBaseline, {"name": "resnet10t"}),
 }
+"""Class and arguments of each network; the size is 28 unless they say another."""
+
+SHAPES = {"flow": (3,), "onset": (3,), "apex": (3,), "frames": (4, 3)}
+"""Of one clip, before height and width."""
+
+
+def batch_for(network, size):
+    """The inputs of four clips, of about the range that scaling gives them."""
+    draws = torch.Generator().manual_seed(0)
+    return {name: torch.randn(4, *SHAPES[name], size, size, generator=draws) for name in network.inputs}
 
 
 @pytest.fixture(params=NETWORKS)
 def build(request):
     """How to make one of the networks, its weights seeded."""
+    network, arguments = NETWORKS[request.param]
 
     def make(num_classes: int = 3, seed: int = 0):
         torch.manual_seed(seed)
-        return NETWORKS[request.param](num_classes)
+        return network(num_classes, **arguments)
 
+    make.arguments = arguments
     return make
+
+
+@pytest.fixture
+def batch(build):
+    """Four clips for the network."""
+    return batch_for(build(), build.arguments.get("size", 28))
 
 
 @pytest.fixture
@@ -37,20 +59,21 @@ def flow():
 class TestEveryNetwork:
     def test_declares_what_it_reads(self, build):
         network = build()
-        assert network.inputs == ("flow",)
+        assert network.inputs == type(network).reads(**build.arguments)
+        assert set(network.inputs) <= set(SCALES)
         assert network.revision >= 1
 
     @pytest.mark.parametrize("num_classes", [3, 7])
-    def test_gives_a_logit_per_class(self, build, flow, num_classes):
-        logits = build(num_classes)(flow)["logits"]
+    def test_gives_a_logit_per_class(self, build, batch, num_classes):
+        logits = build(num_classes)(**batch)["logits"]
         assert logits.shape == (4, num_classes)
         assert logits.isfinite().all()
 
-    def test_every_parameter_gets_a_gradient(self, build, flow):
+    def test_every_parameter_gets_a_gradient(self, build, batch):
         network = build().eval()  # no dropout or drop-path: nothing is left out by chance
         for weight in network.parameters():  # timm starts some at zero, which stops what lies below them
             weight.data.add_(0.01)
-        F.cross_entropy(network(flow)["logits"], torch.tensor([0, 1, 2, 0])).backward()
+        F.cross_entropy(network(**batch)["logits"], torch.tensor([0, 1, 2, 0])).backward()
         silent = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
         assert silent == []
 
@@ -59,36 +82,39 @@ class TestEveryNetwork:
         assert torch.equal(weights, again)
         assert not torch.equal(weights, others)
 
-    def test_clips_do_not_see_one_another(self, build, flow):
+    def test_clips_do_not_see_one_another(self, build, batch):
         network = build().eval()
-        together = network(flow)["logits"]
-        alone = torch.cat([network(one[None])["logits"] for one in flow])
-        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+        together = network(**batch)["logits"]
+        alone = [network(**{name: clips[i : i + 1] for name, clips in batch.items()})["logits"] for i in range(4)]
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
-    def test_trains_in_bfloat16(self, build, flow):
+    def test_trains_in_bfloat16(self, build, batch):
         network = build()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = F.cross_entropy(network(flow)["logits"].float(), torch.tensor([0, 1, 2, 0]))
+            loss = F.cross_entropy(network(**batch)["logits"].float(), torch.tensor([0, 1, 2, 0]))
         loss.backward()
         assert loss.isfinite()
         assert all(weight.grad.isfinite().all() for weight in network.parameters())
 
-    def test_stacked_equals_one_by_one(self, build, flow):
+    def test_stacked_equals_one_by_one(self, build, batch):
         networks = [build(seed=seed).eval() for seed in (0, 1)]
         weights, buffers = stack_module_state(networks)
-        flows = torch.stack([flow, flow.flip(0)])
-        stacked = vmap(lambda w, b, x: functional_call(networks[0], (w, b), (x,))["logits"])(weights, buffers, flows)
-        alone = torch.stack([network(x)["logits"] for network, x in zip(networks, flows, strict=True)])
-        torch.testing.assert_close(stacked, alone, atol=1e-5, rtol=1e-4)
+        pairs = {name: torch.stack([clips, clips.flip(0)]) for name, clips in batch.items()}
+        stacked = vmap(lambda w, b, x: functional_call(networks[0], (w, b), (), x)["logits"])(weights, buffers, pairs)
+        alone = [
+            network(**{name: clips[i] for name, clips in pairs.items()})["logits"] for i, network in enumerate(networks)
+        ]
+        torch.testing.assert_close(stacked, torch.stack(alone), atol=1e-5, rtol=1e-4)
 
-    def test_stacked_networks_train(self, build, flow):
+    def test_stacked_networks_train(self, build, batch):
         networks = [build(seed=seed) for seed in (0, 1)]
         weights, buffers = stack_module_state(networks)
 
         def loss(w, b, x):
-            return F.cross_entropy(functional_call(networks[0], (w, b), (x,))["logits"], torch.tensor([0, 1, 2, 0]))
+            return F.cross_entropy(functional_call(networks[0], (w, b), (), x)["logits"], torch.tensor([0, 1, 2, 0]))
 
-        gradients = vmap(torch.func.grad(loss), randomness="different")(weights, buffers, torch.stack([flow, flow]))
+        pairs = {name: torch.stack([clips, clips]) for name, clips in batch.items()}
+        gradients = vmap(torch.func.grad(loss), randomness="different")(weights, buffers, pairs)
         assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 

@@ -51,7 +51,7 @@ def test_vectors_do_not_decay():
     task = Task(Linear(), weight_decay=0.1)
     task.trainer = Trainer(max_steps=5, logger=False, enable_checkpointing=False)
     groups = task.configure_optimizers()["optimizer"].param_groups
-    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.1), (1, 0.0)]
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.0), (1, 0.1)]
 
 
 def test_a_prediction_does_not_depend_on_the_other_clips():

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
+from mer.attention import overlay
+from mer.models import Network
+
 
 class ChannelGate(nn.Module):
     """Channel attention as a gate: one MLP reads the average and the maximum over positions; their sum is squashed.
@@ -142,7 +145,7 @@ class AdaptiveDownsampling(nn.Module):
         return (self.project(pooled) + strided * self.conv(x)).permute(0, 2, 3, 1)
 
 
-class AHMSANet(nn.Module):
+class AHMSANet(Network):
     """Levels of multi-scale attention blocks at ever coarser sizes, with adaptive downsampling between them.
 
     Published: input of horizontal flow, vertical flow and strain; a hierarchy that changes the size of the feature map
@@ -173,8 +176,7 @@ class AHMSANet(nn.Module):
         ValueError: If the arguments do not fit one another or the size.
     """
 
-    inputs = ("flow",)
-    revision = 1
+    shows_attention = True
 
     def __init__(
         self,
@@ -241,8 +243,8 @@ class AHMSANet(nn.Module):
             attention: Also return where the network looked.
 
         Returns:
-            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the spatial
-            attention of all blocks, each scaled to the range 0 to 1 within the clip, averaged, and scaled again.
+            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the overlay of
+            the spatial attention of all blocks.
         """
         x = self.stem(flow).permute(0, 2, 3, 1)
         pooled, maps = [], []
@@ -257,24 +259,3 @@ class AHMSANet(nn.Module):
         if attention:
             outputs["attention"] = overlay(maps, flow.shape[-1])
         return outputs
-
-
-@torch.no_grad()
-def overlay(maps: list[Tensor], size: int) -> Tensor:
-    """Average attention maps of several sizes on the grid of the input.
-
-    Args:
-        maps: Attention maps, each of shape (B, h, w).
-        size: Height and width S of the input.
-
-    Returns:
-        One map per clip, shape (B, S, S), from 0 to 1; all 0 where every position is alike.
-    """
-    grown = [F.interpolate(unit(one.float())[:, None], (size, size), mode="bilinear")[:, 0] for one in maps]
-    return unit(torch.stack(grown).mean(0))
-
-
-def unit(maps: Tensor) -> Tensor:
-    """Scale every map of a batch (B, h, w) to the range 0 to 1."""
-    lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - lowest) / (highest - lowest).clamp(min=1e-12)

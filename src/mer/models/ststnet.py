@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mer.models import Network
+
 
 class Stream(nn.Sequential):
     """One of the parallel streams: a convolution over the whole flow map, pooled by three.
@@ -22,7 +24,7 @@ class Stream(nn.Sequential):
         )
 
 
-class STSTNet(nn.Module):
+class STSTNet(Network):
     """Three shallow streams of 3, 5 and 8 kernels, joined and read by one linear layer: 1,683 parameters for 3 classes.
 
     Published: 28x28x3 input of horizontal flow, vertical flow and strain; per stream conv3x3, ReLU, batch norm,
@@ -39,9 +41,6 @@ class STSTNet(nn.Module):
     Raises:
         ValueError: If the flow map is too small for the two poolings, or there is no stream.
     """
-
-    inputs = ("flow",)
-    revision = 1
 
     def __init__(self, num_classes: int, size: int = 28, kernels: tuple[int, ...] = (3, 5, 8), dropout: float = 0.5):
         super().__init__()

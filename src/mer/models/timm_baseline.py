@@ -1,12 +1,13 @@
 """Any timm classifier on the flow map: the control that says what the architecture is worth (Wightman, timm, 2019)."""
 
 import timm
-from torch import Tensor, nn
+from torch import Tensor
 
 from mer import near
+from mer.models import Network
 
 
-class TimmBaseline(nn.Module):
+class TimmBaseline(Network):
     """A classifier of timm, by name, with new weights and u, v and strain in place of red, green and blue.
 
     Our choice: everything; no pre-trained weights, so that it starts from what the other networks start from.
@@ -20,9 +21,6 @@ class TimmBaseline(nn.Module):
     Raises:
         ValueError: If timm knows no such network, or cannot build it for this size.
     """
-
-    inputs = ("flow",)
-    revision = 1
 
     def __init__(self, num_classes: int, size: int = 28, name: str = "resnet18", drop_rate: float = 0.0):
         super().__init__()
