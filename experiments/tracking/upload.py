@@ -35,5 +35,6 @@ def sync(results: Path) -> int:
 
 def unsent(results: Path) -> list[Path]:
     """Folders of the offline runs that are not uploaded, oldest first; of a run that was logged again the last."""
-    latest = {path.name.split("-", 3)[3]: path for path in sorted((results / "wandb").glob("offline-run-*-*"))}
-    return [path for run, path in latest.items() if not (path / f"run-{run}.wandb.synced").exists()]
+    files = sorted((results / "wandb").glob("offline-run-*-*/run-*.wandb"))  # a run that was killed early has none
+    latest = {file.name: file for file in files}
+    return [file.parent for file in latest.values() if not file.with_name(f"{file.name}.synced").exists()]
