@@ -130,7 +130,11 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
 
     status = command("status", _status, "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
-    report = command("report", _report, "write results/report.md from the results alone")
+    report = command("report", _report, "write results/report/index.html and report.md from the results alone")
+    report.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
+    )
+    report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
     for added in (train, sweep, status, report, inspect):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, commands.choices
@@ -273,8 +277,8 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from experiments import report
 
-    report.show(options.results, _console())
-    print(f"report: {report.write(options.results)}")
+    page = report.build(options.results, _console(), None if options.data_only else options.cache)
+    print(f"report: {page}")
     return 0
 
 

@@ -50,7 +50,7 @@ def sweep(
         chosen.cell.describe(chosen.data.clips, chosen.yaml)
     failures = _train(pending, devices, console)
     report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
-    console.print(f"report: {report.write(Path(jobs[0].results))}")
+    console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
         same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
