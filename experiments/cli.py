@@ -133,7 +133,11 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
 
     status = command("status", _status, "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
-    report = command("report", _report, "write results/report.md from the results alone")
+    report = command("report", _report, "write results/report/index.html and report.md from the results alone")
+    report.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
+    )
+    report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
     sync = command("sync", _sync, "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", _dashboard, "make the page on W&B that compares what is in results")
     for added in (train, sweep, status, report, inspect, sync, dashboard):
@@ -298,8 +302,8 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from experiments import report
 
-    report.show(options.results, _console())
-    print(f"report: {report.write(options.results)}")
+    page = report.build(options.results, _console(), None if options.data_only else options.cache)
+    print(f"report: {page}")
     return 0
 
 

@@ -61,7 +61,7 @@ def sweep(
         pools = dict.fromkeys((chosen, seed) for chosen in experiments for seed in seeds)
     failures = _train(pending, list(pools), devices, console, upload_pictures)
     report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
-    console.print(f"report: {report.write(Path(jobs[0].results))}")
+    console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
         same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
