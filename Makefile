@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare inspect status report test smoke bench-flow lint lock clean
+.PHONY: help setup sweep prepare inspect status report sync dashboard test smoke bench-flow lint lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,12 @@ status: $(READY) ## folds done and pooled scores so far
 
 report: $(READY) ## write the report over everything in results
 	$(BIN)/mer report $(ARGS)
+
+sync: $(READY) ## upload the W&B runs that were logged offline
+	$(BIN)/mer sync $(ARGS)
+
+dashboard: $(READY) ## the page on W&B that compares what is in results; needs the extra `dashboard`
+	$(BIN)/mer dashboard $(ARGS)
 
 test: $(READY) ## all tests, on every core
 	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)

@@ -12,7 +12,7 @@ from data_modules.base import Batch, FlowDataModule
 from data_modules.casme2 import CASME2
 from data_modules.casme3 import CASME3
 from data_modules.clips import Problem
-from data_modules.protocols import PROTOCOLS, protocol
+from data_modules.protocols import PROTOCOLS, protocol, without_outer
 from data_modules.samm import SAMM
 from data_modules.smic import SMIC
 from data_modules.videos import VideoDataModule
@@ -113,7 +113,8 @@ class Composite(FlowDataModule):
     @cached_property
     def clips(self) -> pd.DataFrame:
         """The clips of all parts that can be used, part by part."""
-        return pd.concat([part.clips for part in self.parts.values()], ignore_index=True)
+        every = pd.concat([part.clips for part in self.parts.values()], ignore_index=True)
+        return without_outer(every, self.split)
 
     @property
     def layout(self) -> str:
@@ -146,7 +147,8 @@ class Composite(FlowDataModule):
             self.__dict__.pop(name, None)
 
     def load(self, clips: pd.DataFrame) -> Batch:
-        loaded = [part.load(clips.loc[clips["dataset"] == name]) for name, part in self.parts.items()]
+        tables = {name: clips.loc[clips["dataset"] == name] for name in self.parts}
+        loaded = [self.parts[name].load(table) for name, table in tables.items() if len(table)]
         return {name: torch.cat([tensors[name] for tensors in loaded]) for name in loaded[0]}
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from data_modules import cache, device_flow, folders, frames, sheets
+from data_modules import cache, device_flow, folders, frames, protocols, sheets
 from data_modules.base import Batch, FlowDataModule, resize
 from data_modules.clips import Erratum, Problem, complain, rows
 from data_modules.curation import Curated, Curator, Footage
@@ -250,7 +250,7 @@ class VideoDataModule(FlowDataModule):
         usable = [not any(reason(work).exists() for work in self._preparations(row)) for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
-        clips = clips.loc[usable].reset_index(drop=True)
+        clips = protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
         return clips.assign(cached=[self._file(row).relative_to(self.cache).as_posix() for row in rows(clips)])
 
     def prepare_data(self) -> None:

@@ -22,6 +22,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch import Tensor
 
@@ -312,7 +313,7 @@ def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: 
     warnings.filterwarnings("ignore", module="lightning.pytorch")
     own = {
         "logger": curve,
-        "callbacks": [*(arguments.callbacks or []), *watchers],
+        "callbacks": [*(arguments.callbacks or []), *watchers, LearningRateMonitor()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
