@@ -12,7 +12,7 @@ from mer import InputError, near
 
 CONFIGS = Path(__file__).parent / "configs"
 FLOW_MODELS = ("ahmsa_net", "ststnet")
-DEFAULT_MODELS = FLOW_MODELS
+DEFAULT_MODELS = (*FLOW_MODELS, "hsta", "mfvan")
 
 
 @dataclass(frozen=True)
