@@ -14,10 +14,10 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare inspect status report test smoke lint bench lock clean
+.PHONY: help setup sweep prepare inspect status report sync dashboard test smoke lint bench bench-flow lock clean
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 	@printf '%s\n' '' 'Variables: DATASET=synthetic DATA=/path PROTOCOL= MODEL= RECIPE=quick|paper SEEDS=0,1 DEVICES=0,1 ARGS="..."' \
 		'           PYTHON=python3.11 (or 3.12) makes .venv'
 
@@ -38,6 +38,12 @@ status: $(READY) ## folds done and pooled scores so far
 report: $(READY) ## write the report over everything in results
 	$(BIN)/mer report $(ARGS)
 
+sync: $(READY) ## upload the W&B runs that were logged offline
+	$(BIN)/mer sync $(ARGS)
+
+dashboard: $(READY) ## the page on W&B that compares what is in results; needs the extra `dashboard`
+	$(BIN)/mer dashboard $(ARGS)
+
 test: $(READY) ## all tests, on every core
 	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)
 
@@ -45,6 +51,9 @@ smoke: $(READY) ## a whole small sweep on synthetic faces, in a temporary folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -ex && \
 	$(BIN)/mer synthesize --root "$$folder/data" --subjects 3 --clips 6 && \
 	$(BIN)/mer sweep --dataset synthetic --root "$$folder/data" --model ststnet --results "$$folder/results" --cache "$$folder/cache" $(ARGS)
+
+bench-flow: $(READY) ## speed and error of optical flow, written with pictures into docs/flow.md
+	$(BIN)/python -m experiments.bench_flow $(ARGS)
 
 lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/ruff check

@@ -34,7 +34,8 @@ class FlowDataModule(LightningDataModule):
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
         protocol: Name of the protocol, see ``protocols.py``.
-        split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``.
+        split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``; with
+            ``-without-<fold>`` among the training subjects of that outer fold, the others are no part of the data.
         inputs: Tensors that the model reads; only those are prepared and loaded.
         size: Side in pixels of the maps and pictures that the model sees.
         batch_size: Clips of a training batch; every batch is full.
@@ -136,7 +137,7 @@ class FlowDataModule(LightningDataModule):
     @cached_property
     def clips(self) -> pd.DataFrame:
         """The clips of the protocol that can be used; the column ``target`` is the class name."""
-        return self.label(self.all_clips)
+        return protocols.without_outer(self.label(self.all_clips), self.split)
 
     @cached_property
     def folds(self) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from data_modules.base import Batch, FlowDataModule
 from data_modules.casme2 import CASME2
 from data_modules.casme3 import CASME3
 from data_modules.clips import Problem
-from data_modules.protocols import PROTOCOLS, protocol
+from data_modules.protocols import PROTOCOLS, protocol, without_outer
 from data_modules.samm import SAMM
 from data_modules.smic import SMIC
 from data_modules.videos import VideoDataModule
@@ -36,6 +36,7 @@ class Composite(FlowDataModule):
         crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
         frames: Pictures of a clip that make the input ``frames``.
         method: Optical flow, see ``mer.flow``.
+        backend: What computes it, ``opencv`` or ``torch``.
         apex: ``sheet`` takes the annotated apex, ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
         kwargs: As in ``FlowDataModule``.
@@ -55,6 +56,7 @@ class Composite(FlowDataModule):
         crop: int = 128,
         frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
+        backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
         **kwargs,
@@ -77,6 +79,7 @@ class Composite(FlowDataModule):
             "crop": crop,
             "frames": frames,
             "method": method,
+            "backend": backend,
             "apex": apex,
             "head_motion": head_motion,
         }
@@ -110,7 +113,8 @@ class Composite(FlowDataModule):
     @cached_property
     def clips(self) -> pd.DataFrame:
         """The clips of all parts that can be used, part by part."""
-        return pd.concat([part.clips for part in self.parts.values()], ignore_index=True)
+        every = pd.concat([part.clips for part in self.parts.values()], ignore_index=True)
+        return without_outer(every, self.split)
 
     @property
     def layout(self) -> str:
@@ -143,7 +147,8 @@ class Composite(FlowDataModule):
             self.__dict__.pop(name, None)
 
     def load(self, clips: pd.DataFrame) -> Batch:
-        loaded = [part.load(clips.loc[clips["dataset"] == name]) for name, part in self.parts.items()]
+        tables = {name: clips.loc[clips["dataset"] == name] for name in self.parts}
+        loaded = [self.parts[name].load(table) for name, table in tables.items() if len(table)]
         return {name: torch.cat([tensors[name] for tensors in loaded]) for name in loaded[0]}
 
 

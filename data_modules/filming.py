@@ -158,7 +158,7 @@ def _course(generator: np.random.Generator, clip: Clip) -> NDArray[np.float64]:
 
 
 def true_flow(
-    transform: NDArray[np.float64], field: Field, sway: Sway, apex: int
+    transform: NDArray[np.float64], field: Field, sway: Sway, apex: int, size: int = CROP
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Inverts the map that drew the apex frame, by fixed point, at the pixels of the onset crop.
 
@@ -170,13 +170,14 @@ def true_flow(
         field: The expression, its gain set, in image pixels.
         sway: The motion of the head, in image pixels.
         apex: The apex frame, counted from the onset.
+        size: Side of the crop in pixels.
 
     Returns:
-        Displacement with and without the motion of the head, each (2, 128, 128), in pixels of the crop, u right, v
+        Displacement with and without the motion of the head, each (2, size, size), in pixels of the crop, u right, v
         down; exact to far below 0.005 px.
     """
     turn = transform[:, :2]
-    pixels = np.stack(np.meshgrid(np.arange(CROP), np.arange(CROP)), axis=-1).reshape(-1, 2)
+    pixels = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).reshape(-1, 2)
     start = np.linalg.solve(turn, (pixels - transform[:, 2]).T)
 
     def invert(move: Callable[..., tuple[NDArray, NDArray]], origin: NDArray) -> NDArray:
@@ -189,7 +190,7 @@ def true_flow(
 
     swayed = invert(partial(sway.shift, time=apex), start)
     moved, expressed = (turn @ (invert(field, origin) - start) for origin in (swayed, start))
-    return moved.reshape(2, CROP, CROP), expressed.reshape(2, CROP, CROP)
+    return moved.reshape(2, size, size), expressed.reshape(2, size, size)
 
 
 @lru_cache(maxsize=4)

@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,11 @@ what is cached."""
 
 TRIES = 5
 """Frames from the onset on in which a face is looked for."""
+
+AHEAD = 4
+"""Clips per process that may be computed before they are taken: a slow taker does not fill the memory."""
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +65,21 @@ class Preparation:
         Raises:
             InputError: If the cache cannot be written.
         """
+        tensors = self.tensors()
+        if isinstance(tensors, str):
+            return tensors
+        write(self.target, tensors)
+        return None
+
+    def tensors(self) -> dict[str, NDArray] | str:
+        """What is cached of the clip, or why it cannot be used."""
         try:
             if len(self.frames) < 2:
                 raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
             onset = read_image(self.frames[0][1])
-            tensors = self.compute(onset, None if self.registered else self._landmarks(onset))
+            return self.compute(onset, None if self.registered else self._landmarks(onset))
         except InputError as error:
             return str(error)
-        write(self.target, tensors)
-        return None
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         """What is cached of the clip.
@@ -127,11 +139,12 @@ class FlowPreparation(Preparation):
 
     Attributes:
         apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
-        method: Optical flow, see ``mer.flow``.
+        method: Optical flow, see ``mer.flow``; None if it is computed elsewhere, see ``device_flow``: then in place
+            of ``flow`` stands ``pair``, uint8 (2, size, size), the two faces in grey.
     """
 
     apex: int | None
-    method: Literal["tvl1", "farneback", "dis"]
+    method: Literal["tvl1", "farneback", "dis"] | None
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         first = self._alignment(onset, landmarks, self.size)
@@ -143,7 +156,7 @@ class FlowPreparation(Preparation):
         second = self._follow(onset, apex, first)
         crops = crop(grey(onset), first, self.size), crop(grey(apex), second, self.size, like=first)
         return {
-            "flow": flow_map(*crops, self.method),
+            **({"flow": flow_map(*crops, self.method)} if self.method else {"pair": np.stack(crops)}),
             "onset": crop(onset, first, self.size).transpose(2, 0, 1),
             "apex": crop(apex, second, self.size, like=first).transpose(2, 0, 1),
             "apex_frame": np.array([number]),
@@ -205,8 +218,27 @@ def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | Non
         preparations: In any order.
         workers: Processes; one thread of OpenCV each. What is computed does not depend on their number.
 
-    Yields:
+    Returns:
         The outcome of each, in order: why its clip cannot be used, or None.
+
+    Raises:
+        InputError: As ``spread``.
+    """
+    return spread(Preparation.run, preparations, workers)
+
+
+def spread(
+    function: Callable[[Preparation], Outcome], preparations: Sequence[Preparation], workers: int
+) -> Iterator[Outcome]:
+    """Call a function with each of many preparations in parallel processes.
+
+    Args:
+        function: A method of ``Preparation``.
+        preparations: In any order.
+        workers: Processes; one thread of OpenCV each.
+
+    Yields:
+        What it returned, in order.
 
     Raises:
         InputError: If the cache cannot be written, or a process dies.
@@ -217,7 +249,13 @@ def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | Non
     count = max(1, min(workers, len(preparations)))
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
-        yield from pool.map(Preparation.run, preparations)
+        waiting: deque[Future[Outcome]] = deque()
+        for one in preparations:
+            waiting.append(pool.submit(function, one))
+            if len(waiting) == AHEAD * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise InputError(
             f"one of the {count} processes that prepare clips has died, most often because the memory was used up: "

@@ -1,10 +1,9 @@
 """What the datasets of video clips share: clips are checked, faces aligned, flow is computed once and cached."""
 
 import multiprocessing
-import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +14,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from data_modules import cache, folders, frames, sheets
-from data_modules.base import Batch, FlowDataModule, resize
-from data_modules.clips import Erratum, Problem, complain, rows
-from data_modules.curation import Curated, Curator, Footage
-from data_modules.folders import Found, Variant
+from data_modules import cache, device_flow, frames, protocols
+from data_modules.base import Batch, resize
+from data_modules.clips import Problem, rows
 from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
 from data_modules.progress import counting
-from data_modules.sheets import Sheet
+from data_modules.releases import ReleasedDataModule
 from mer import InputError, flow
 
 
-class VideoDataModule(FlowDataModule):
+class VideoDataModule(ReleasedDataModule):
     """Clips as folders of frames, as their authors distribute them.
 
     Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, size,
@@ -38,6 +35,8 @@ class VideoDataModule(FlowDataModule):
         crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
         frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
         method: Optical flow, see ``mer.flow``.
+        backend: What computes it: ``opencv`` in processes on the CPU, ``torch`` in batches on all GPUs (TV-L1 alone);
+            ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
         apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
         kwargs: As in ``FlowDataModule``.
@@ -47,16 +46,6 @@ class VideoDataModule(FlowDataModule):
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
     revision: ClassVar[tuple[int, ...]] = (flow.REVISION, frames.REVISION)
 
-    # What a dataset declares
-    title: ClassVar[str]
-    licence: ClassVar[str]
-    frames_per_second: ClassVar[int]
-    emotions: ClassVar[tuple[str, ...]]
-    subjects: ClassVar[str]  # pattern of a subject's folder
-    variants: ClassVar[tuple[Variant, ...]]
-    objective_classes: ClassVar[Sheet | None] = None  # where they have a sheet of their own
-    errata: ClassVar[tuple[Erratum, ...]] = ()
-
     def __init__(
         self,
         cache: str = "cache",
@@ -64,146 +53,28 @@ class VideoDataModule(FlowDataModule):
         crop: int = 128,
         frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
+        backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if backend == "torch" and method != "tvl1":
+            raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
         if frames < 2 or crop < 8:
             raise InputError(f"frames {frames} must be 2 or more, crop {crop} 8 or more")
         self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
+        self.backend = device_flow.resolve(backend, method, torch.cuda.is_available())
         self.apex, self.head_motion = apex, head_motion
-
-    @classmethod
-    def subject_name(cls, text: str) -> str:
-        """A subject's name in the clip table, from a sheet or a folder; what is no subject stays as it is."""
-        return text
-
-    @classmethod
-    def clip_name(cls, values: Mapping[str, str]) -> str:
-        """A clip's name in the clip table, from the fields of a sheet or a folder."""
-        return values["clip"]
-
-    # The folder and its clips
-
-    @cached_property
-    def found(self) -> Found:
-        """The release that is used.
-
-        Raises:
-            InputError: If the folder is missing or holds none that is known.
-        """
-        if not self.root.is_dir():
-            raise InputError(f"{self.root}: there is no such folder. {self._expected}")
-        releases = folders.look(self.root, self.variants, self.subjects)
-        if not releases:
-            raise InputError(f"{self.root}: holds no {self.title} as it is distributed. {self._expected}")
-        return releases[0]
-
-    @property
-    def layout(self) -> str:
-        """Which release of the dataset is used."""
-        return self.found.layout
-
-    @property
-    def problems(self) -> list[Problem]:
-        """What is wrong with clips, and what was done about it."""
-        return self.curated.problems
-
-    def read_clips(self) -> pd.DataFrame:
-        return self.curated.clips
-
-    @cached_property
-    def curated(self) -> Curated:
-        """The clips that can be used, their frames, and the problems of the others.
-
-        Raises:
-            InputError: If the folder or its sheet cannot be used as a whole.
-        """
-        places, doubled = {}, []
-        for path, values in self.found.clips(self.subjects):
-            key = folders.key(self.found.variant, self._named(values))
-            if key in places:
-                what = f"{path} is a second folder of it"
-                doubled.append(Problem(self.name, key[0], "_".join(key[1:]), what, f"{places[key]} is used", True))
-            places.setdefault(key, path)
-        lines = list(self._rows())
-        outside = [
-            f"row {row['row']}: {name} '{row[name][:80]}' leads to another folder"
-            for row in lines
-            for name in ("subject", "clip", "video")
-            if re.search(r"[/\\\0]|^\.+$", row.get(name, ""))
-        ]
-        complain(self.root, outside, "A sheet as distributed names no folders: take the original.")
-        curator = Curator(self.name, self.found, places, self.emotions, self.errata, doubled)
-        curated = curator.run(lines, self.frames_per_second)
-        if curated.clips.empty:
-            listed = "".join(f"\n  {problem}" for problem in curated.problems[:10])
-            raise InputError(f"{self.root}: not one clip can be used:{listed}\n{self._expected}")
-        return curated
-
-    def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
-        return {
-            str(frame.path.relative_to(self.found.folder)): frame.size
-            for row in rows(clips)
-            for frame in self.footage(row).frames
-        }
-
-    def footage(self, row) -> Footage:
-        """The frames of a row of the clip table."""
-        return self.curated.footage[row.subject, row.clip]
-
-    def _rows(self) -> Iterator[dict[str, str]]:
-        """Rows of the sheet, or of the folders where they say all, with the names of the clip table."""
-        sheet = self.found.variant.sheet
-        if sheet is None:
-            blank = dict.fromkeys(("onset", "apex", "offset", "objective_class", "action_units"), "")
-            for path, values in self.found.clips(self.subjects):
-                named = self._named({"row": str(path.relative_to(self.found.folder)), **blank, **values})
-                yield {**named, "emotion": named["emotion"].lower()}
-            return
-        table = self._read(sheet)
-        if self.objective_classes is not None and self._find(self.objective_classes):
-            others = [self._named(row) for row in self._read(self.objective_classes).to_dict("records")]
-            classes = {(row["subject"], row["clip"]): row["objective_class"] for row in others}
-        else:
-            classes = {}
-        blank = dict.fromkeys(("apex", "objective_class", "action_units"), "")
-        for row in table.astype(str).to_dict("records"):
-            named = self._named({**blank, **row})
-            named["objective_class"] = classes.get((named["subject"], named["clip"]), named["objective_class"])
-            yield {**named, "emotion": named["emotion"].lower()}
-
-    def _named(self, values: Mapping[str, str]) -> dict[str, str]:
-        named = {**values, "subject": self.subject_name(values["subject"])}
-        return {**named, "clip": self.clip_name(named)}
-
-    def _find(self, sheet: Sheet) -> Path | None:
-        return sheets.find(sheet.file, folders.around(self.found, self.root, self.subjects))
-
-    def _read(self, sheet: Sheet) -> pd.DataFrame:
-        path = self._find(sheet)
-        if path is None:
-            raise InputError(f"{self.root}: holds no {sheet.file} beside {self.found.folder}. {self._expected}")
-        return sheet.read(path)
-
-    @property
-    def _expected(self) -> str:
-        layouts = "; ".join(dict.fromkeys("/".join((*v.inside[:1], v.frames)) for v in self.variants))
-        written = dict.fromkeys(variant.sheet.file for variant in self.variants if variant.sheet)
-        return (
-            f"{self.title} has frames in {layouts}"
-            + (f" and the sheet {' or '.join(written)}" if written else "")
-            + f". {self.licence} Name the folder with DATA=... or --root."
-        )
 
     # The cache
 
     @cached_property
     def folder(self) -> Path:
         """The cache of this recipe and these data."""
-        recipe = {**self._recipe, "method": self.method, "apex": self.apex, "flow_revision": flow.REVISION}
+        recipe = {**self._recipe, "method": self.method, "backend": self.backend, "apex": self.apex}
+        recipe["flow_revision"] = flow.REVISION
         return self._folder(f"{self.method}-{self.crop}", recipe)
 
     @cached_property
@@ -243,7 +114,7 @@ class VideoDataModule(FlowDataModule):
         usable = [not any(reason(work).exists() for work in self._preparations(row)) for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
-        clips = clips.loc[usable].reset_index(drop=True)
+        clips = protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
         return clips.assign(cached=[self._file(row).relative_to(self.cache).as_posix() for row in rows(clips)])
 
     def prepare_data(self) -> None:
@@ -254,8 +125,9 @@ class VideoDataModule(FlowDataModule):
         if pending:
             for folder in dict.fromkeys(work.target.parent for work in pending):
                 cache.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
+            fill = device_flow.run if self.backend == "torch" else frames.run
             with counting(self.name) as count:
-                for done, (work, why) in enumerate(zip(pending, frames.run(pending, self.workers)), start=1):
+                for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                     if why:
                         cache.write_text(reason(work), why)
                     count(done, len(pending))
@@ -290,7 +162,7 @@ class VideoDataModule(FlowDataModule):
         tensors = cache.read(work.target)
         if tensors is None:
             warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
-            why = work.run()
+            (why,) = device_flow.finish([(work, work.tensors())], device_flow.devices()[0])
             tensors = cache.read(work.target)
             if tensors is None:
                 raise InputError(f"{row.subject} {row.clip}: {why}")
@@ -309,7 +181,8 @@ class VideoDataModule(FlowDataModule):
 
     def _flow_preparation(self, row) -> FlowPreparation:
         apex = self.footage(row).apex if self.apex == "sheet" else None
-        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=self.method)
+        method = self.method if self.backend == "opencv" else None
+        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=method)
 
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""

@@ -131,11 +131,20 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
     )
     sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")
+    sweep.add_argument(
+        "--upload-pictures", action="store_true", help="add flow and attention, with faces, to what W&B is sent"
+    )
 
     status = command("status", _status, "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
-    report = command("report", _report, "write results/report.md from the results alone")
-    for added in (train, sweep, status, report, inspect):
+    report = command("report", _report, "write results/report/index.html and report.md from the results alone")
+    report.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
+    )
+    report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
+    sync = command("sync", _sync, "upload the W&B runs that were logged offline")
+    dashboard = command("dashboard", _dashboard, "make the page on W&B that compares what is in results")
+    for added in (train, sweep, status, report, inspect, sync, dashboard):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, commands.choices
 
@@ -215,7 +224,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from experiments import inspect, jobs
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
-    (job,) = _jobs(options)
+    (job,), _ = _on_devices(_jobs(options), None)
     from experiments.train import Experiment
 
     data = Experiment(job).data
@@ -234,7 +243,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    jobs = _jobs(options)
+    jobs, _ = _on_devices(_jobs(options), None)  # as a sweep will, so that it finds what is prepared here
     from experiments.train import Experiment
 
     for experiment in [Experiment(job) for job in jobs]:
@@ -261,7 +270,27 @@ def _sweep(options: argparse.Namespace) -> int:
     from experiments.sweep import sweep
 
     jobs, devices = _on_devices(jobs, options.devices)
-    return sweep(jobs, options.seeds, devices, _console(), dry_run=options.dry_run)
+    return sweep(
+        jobs,
+        options.seeds,
+        devices,
+        _console(),
+        dry_run=options.dry_run,
+        upload_pictures=options.upload_pictures,
+    )
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from experiments.tracking import sync
+
+    return sync(options.results)
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from experiments import dashboard
+
+    print(f"dashboard: {dashboard.upload(options.results)}")
+    return 0
 
 
 def _console() -> "Console":
@@ -283,8 +312,8 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from experiments import report
 
-    report.show(options.results, _console())
-    print(f"report: {report.write(options.results)}")
+    page = report.build(options.results, _console(), None if options.data_only else options.cache)
+    print(f"report: {page}")
     return 0
 
 

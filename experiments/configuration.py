@@ -1,5 +1,6 @@
 """From a job to LightningCLI's configuration, and what of it can change a prediction."""
 
+import re
 from argparse import ArgumentError
 
 import torch
@@ -123,7 +124,12 @@ def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) 
         name = option.split("=")[0].replace("init_args.", "")
         if name.startswith("--") and name not in known and name in str(error).replace("init_args.", "") + name:
             return f"unknown option {name}{near(name, known)}"
-    return "option not accepted: " + " ".join(str(error).split())[:600]
+    text = str(error)
+    if found := re.search(r"Expected an? (.+)\. Got value: (.*)", text):
+        names = re.findall(r'Parser key "(.+)"', text[: found.start()])
+        wanted = re.sub(r"typing\.Literal\[(.*)\]|<class '(.*)'>", r"\1\2", found[1])
+        return f"--{'.'.join(names)} has to be {wanted}, not {found[2]}"
+    return "option not accepted: " + " ".join(text.split())[:600]
 
 
 def _has_bf16() -> bool:

@@ -14,6 +14,7 @@ from data_modules.cache import whole_file, write_text
 from data_modules.clips import rows
 from data_modules.progress import counting
 from data_modules.videos import VideoDataModule
+from experiments.colours import colours, shades, wheel
 from mer import InputError
 from mer.opencv import cv2
 
@@ -63,37 +64,6 @@ def write(data: FlowDataModule, folder: Path) -> Path:
             count(done, total)
     write_text(folder / "index.html", "\n".join(_page(data, sections, full, strongest)))
     return folder / "index.html"
-
-
-def colours(flow: NDArray[np.floating], full: float) -> NDArray[np.uint8]:
-    """Flow as colour: hue is the direction (red right, green down-left, blue up-left), saturation the length.
-
-    Args:
-        flow: Shape (2 or more, H, W), u and v in pixels.
-        full: Length in pixels that has the full colour.
-
-    Returns:
-        uint8 RGB, shape (H, W, 3); white where nothing moves.
-    """
-    u, v = flow[:2].astype(np.float32)
-    angle = np.degrees(np.arctan2(v, u)) % 360
-    saturation = np.clip(np.hypot(u, v) / full, 0, 1)
-    hsv = np.dstack([angle, saturation, np.ones_like(u)]).astype(np.float32)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255 + 0.5).astype(np.uint8)
-
-
-def shades(strain: NDArray[np.floating], full: float) -> NDArray[np.uint8]:
-    """Strain magnitude as heat, black where there is none: uint8 RGB, shape (H, W, 3)."""
-    heat = cv2.applyColorMap((np.clip(strain / full, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return np.asarray(heat[..., ::-1], np.uint8)
-
-
-def wheel(size: int = 192) -> NDArray[np.uint8]:
-    """The legend: the colour of every direction, from nothing at the centre to full at the rim."""
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    picture = colours(np.stack([x, y]), 1)
-    picture[np.hypot(x, y) > 1] = 255
-    return picture
 
 
 def _scales(parts: Sequence[VideoDataModule]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from mer import InputError, near
 
 CONFIGS = Path(__file__).parent / "configs"
 FLOW_MODELS = ("ahmsa_net", "ststnet")
-DEFAULT_MODELS = FLOW_MODELS
+DEFAULT_MODELS = (*FLOW_MODELS, "hsta", "mfvan")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def default_models(dataset: str) -> tuple[str, ...]:
 
 def models() -> list[str]:
     """Names of the models that have a file of recipes."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "search")  # a W&B search, no recipes
 
 
 def check(kind: str, name: str, known: list[str]) -> None:

@@ -13,6 +13,7 @@ from data_modules import cache, protocols
 from data_modules.cache import write_text
 from mer import InputError
 
+CLIP = ["dataset", "subject", "clip", "target"]
 TEXT = ("dataset", "subject", "clip", "target", "prediction", "optimistic_prediction")
 
 
@@ -51,7 +52,8 @@ class Cell:
         """
         path = self.folder / "clips.csv"
         try:
-            return pd.read_csv(path, dtype=str, keep_default_na=False)[["dataset", "subject", "clip", "target"]]
+            clips = pd.read_csv(path, dtype=str, keep_default_na=False)
+            return clips[[*CLIP, *clips.columns.difference(CLIP, sort=False)]]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: is not the clip table of a sweep ({error}); run the sweep again") from error
 
@@ -91,14 +93,21 @@ class Cell:
         path = self.file(seed, fold)
         try:
             table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
+            for column in TEXT[3:]:
+                if unknown := set(table[column]).difference(self.classes):
+                    raise ValueError(f"{column} '{min(unknown)}' is no class of {self.protocol}")
             return table[[*TEXT[:5], *(f"p_{name}" for name in self.classes), TEXT[5]]]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: is not a table of predictions ({error}); delete it and sweep again") from error
 
     def facts(self, seed: int) -> list[dict]:
-        """Seconds, memory, device of every fold that is done."""
+        """Seconds, memory, device of every fold that is done.
+
+        Raises:
+            InputError: If a file is damaged.
+        """
         paths = (self.file(seed, fold).with_suffix(".json") for fold in self.done(seed))
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        return [_facts(path) for path in paths if path.exists()]
 
     def pooled(self, seed: int) -> pd.DataFrame:
         """Predictions of all folds done, one row per clip; empty if there are none."""
@@ -113,3 +122,13 @@ def cells(results: Path) -> Iterator[Cell]:
         model, _, digest = recipe.rpartition("-")
         if protocol in protocols.PROTOCOLS and protocols.is_split(split):
             yield Cell(results, dataset, protocol, split, model, digest)
+
+
+def _facts(path: Path) -> dict:
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: does not open ({error}); delete it: only the fold's seconds are lost") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: holds no facts about a fold; delete it: only the fold's seconds are lost")
+    return facts

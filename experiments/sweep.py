@@ -1,6 +1,7 @@
 """Cells x seeds -> pending folds -> workers -> pooled scores."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -9,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from experiments import executors, report, stacks
+from experiments import executors, report, stacks, tracking
 from experiments.configuration import shares_folds
 from experiments.executors import Failure
 from experiments.jobs import Job
 from experiments.results import Cell
-from experiments.tracking import Tracker
+from experiments.tracking import Entry, Tracker
 from experiments.train import Experiment, estimate
 from mer import InputError, metrics
 
@@ -25,7 +26,12 @@ Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: o
 
 
 def sweep(
-    jobs: Sequence[Job], seeds: Sequence[int], devices: Sequence[str], console: Console, dry_run: bool = False
+    jobs: Sequence[Job],
+    seeds: Sequence[int],
+    devices: Sequence[str],
+    console: Console,
+    dry_run: bool = False,
+    upload_pictures: bool = False,
 ) -> int:
     """Train every fold that has no file yet, then report.
 
@@ -40,6 +46,8 @@ def sweep(
         raise InputError("a sweep gives each device its own folds; trainer.devices and strategy are for mer train")
     if jobs[0].folds_per_batch and not any(chosen.config.stacked for chosen in experiments):
         raise InputError("--folds-per-batch is for recipes that are stacked; add --stacked")
+    if tracking.is_trial():
+        tracking.check_trial(experiments, seeds)
     if not dry_run:
         for chosen in experiments:
             chosen.data.prepare_data()
@@ -55,9 +63,12 @@ def sweep(
         return 0
     for chosen in experiments:
         chosen.cell.describe(chosen.data.clips, chosen.yaml)
-    failures = _train(pending, devices, console)
+    pools = dict.fromkeys((chosen, seed) for chosen, _, seed in pending)
+    if upload_pictures or tracking.is_trial():  # logged again even where all is trained
+        pools = dict.fromkeys((chosen, seed) for chosen in experiments for seed in seeds)
+    failures = _train(pending, list(pools), devices, console, upload_pictures)
     report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
-    console.print(f"report: {report.write(Path(jobs[0].results))}")
+    console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
         same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
@@ -80,27 +91,53 @@ def _plan(
     console.print(f"{len(pending)} folds to train, about {total / workers / 60:.1f} min with {workers} worker(s)")
 
 
-def _train(pending: Sequence[Fold], devices: Sequence[str], console: Console) -> list[tuple[Fold, Failure]]:
-    if not pending:
+def _train(
+    pending: Sequence[Fold],
+    pools: Sequence[tuple[Experiment, int]],
+    devices: Sequence[str],
+    console: Console,
+    upload_pictures: bool,
+) -> list[tuple[Fold, Failure]]:
+    """Train the folds; log them, and the pooled scores of the cells and seeds in ``pools``."""
+    if not pools:
         return []
-    tracker, failures = Tracker(Path(pending[0][0].job.results)), []
-    batches = _batches(pending, len(devices))
-    work = [(batch[0][0].job, [(fold, seed) for _, fold, seed in batch]) for batch in batches]
-    with Display(console, pending) as display:
+    failures: list[tuple[Fold, Failure]] = []
+    configs = {chosen: tracking.configuration(chosen) for chosen, _ in pools}
+    left = Counter((chosen, seed) for chosen, _, seed in pending)
+    begun = set()
+
+    with Tracker(Path(pools[0][0].job.results)) as tracker, Display(console, pending) as display:
+
+        def log(kind: str, chosen: Experiment, seed: int, **more) -> None:
+            if kind == "begin" and (chosen, seed) in begun:
+                return
+            begun.add((chosen, seed))
+            if kind == "sweep" and upload_pictures:
+                more["cache"] = Path(chosen.job.cache)
+            tracker.log(Entry(kind, chosen.cell, seed, configs[chosen], **more))
+
+        for chosen, _, seed in pending[:1]:
+            log("begin", chosen, seed)
+        batches = _batches(pending, len(devices))
+        work = [(batch[0][0].job, [(fold, seed) for _, fold, seed in batch]) for batch in batches]
         for index, outcome in executors.run(stacks.run_folds, work, devices):
             for chosen, fold, seed in batches[index]:
                 failed = isinstance(outcome, Failure) and not chosen.cell.file(seed, fold).exists()
+                log("begin", chosen, seed)
                 if failed:
                     failures.append(((chosen, fold, seed), outcome))
                 else:
-                    config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed, "fold": fold}
                     curve = [] if isinstance(outcome, Failure) else outcome.get((fold, seed), [])
-                    tracker.log(chosen.cell, "fold", seed, fold, config, curve, {})
+                    log("fold", chosen, seed, fold=fold, curve=curve)
                 display.advance(chosen.cell, fold, seed, failed)
-    for chosen, seed in dict.fromkeys((chosen, seed) for chosen, _, seed in pending):
-        config = {"model": chosen.job.model, "recipe": chosen.job.recipe, "seed": seed}
-        tracker.log(chosen.cell, "sweep", seed, "pooled", config, [], report.seed_status(chosen.cell, seed))
-    tracker.close()
+                left[chosen, seed] -= 1
+                if not left[chosen, seed]:
+                    log("sweep", chosen, seed)
+        for chosen, seed in pools:
+            if (chosen, seed) not in begun:
+                log("sweep", chosen, seed)
+    if tracker.problem:
+        console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
     return failures
 
 

@@ -20,11 +20,13 @@ import pandas as pd
 import torch
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from data_modules import cache
 from data_modules.base import FlowDataModule, generator
+from data_modules.device_flow import resolve
 from data_modules.fold_stack import FoldStack
 from experiments import callbacks, executors
 from experiments.callbacks import Curve, Optimistic
@@ -49,6 +51,9 @@ class Experiment:
         self.job = job
         self.cli = parse(job)
         self.config: Namespace = self.cli.config
+        settings = self.config.data.init_args
+        if "backend" in settings:  # resolved here, not where a worker sees other devices: it is part of the digest
+            settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
         objects = self._instantiate()
         self.data: FlowDataModule = objects.data  # shared by all folds
         if self.config.stacked:
@@ -277,7 +282,7 @@ def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: 
     warnings.filterwarnings("ignore", module="lightning.pytorch")
     own = {
         "logger": curve,
-        "callbacks": [*(arguments.callbacks or []), *watchers],
+        "callbacks": [*(arguments.callbacks or []), *watchers, LearningRateMonitor()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

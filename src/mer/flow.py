@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 METHODS = ("tvl1", "farneback", "dis")
 
 REVISION = 1
-"""Part of every cache's digest: raised by hand when a change here changes a flow map."""
+"""Part of every cache's digest: raised by hand when a change here or in ``mer.tvl1`` changes a flow map."""
 
 SMALLEST = 16
 """Shortest side of a frame in px; DIS finds no patch in smaller ones."""
@@ -112,7 +112,11 @@ def flow_map(
     Raises:
         ValueError: As ``optical_flow``.
     """
-    flow = optical_flow(first, second, method)
+    return with_strain(optical_flow(first, second, method))
+
+
+def with_strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The flow map (3, H, W) of a flow field (2, H, W)."""
     return np.concatenate([flow, strain(flow)[None]])
 
 

@@ -33,6 +33,29 @@ def confusion(table: pd.DataFrame, classes: Sequence[str], prediction: str = "pr
     return _count(targets * len(classes) + predictions, len(classes) ** 2).reshape(len(classes), len(classes))
 
 
+def confusion_by_subject(
+    table: pd.DataFrame, classes: Sequence[str], subjects: pd.MultiIndex, prediction: str = "prediction"
+) -> NDArray[np.int64]:
+    """Confusion matrix of every subject, whose sum is the confusion matrix of the table.
+
+    Args:
+        table: Predictions, one row per clip.
+        classes: The protocol's K classes, in its order.
+        subjects: Pairs (dataset, subject), all that the table has and maybe more.
+        prediction: Column that holds the predicted class.
+
+    Returns:
+        Number of clips, shape (subjects, K, K), in the order of ``subjects``.
+
+    Raises:
+        ValueError: If a column is missing or a class is none of ``classes``.
+    """
+    count, cells = len(subjects), len(classes) ** 2
+    owner = subjects.get_indexer(pd.MultiIndex.from_frame(table[["dataset", "subject"]]))
+    pairs = _codes(table, classes, "target") * len(classes) + _codes(table, classes, prediction)
+    return _count(owner * cells + pairs, count * cells).reshape(count, len(classes), len(classes))
+
+
 def uf1(matrix: NDArray) -> NDArray[np.float64]:
     """Unweighted F1: mean over the classes of 2 TP / (2 TP + FP + FN), 0 for a class never there and never predicted.
 
@@ -169,14 +192,11 @@ def interval(
     """
     if not tables or any(table.empty for table in tables):
         raise ValueError("there is no interval of no predictions: a table is empty")
-    cells = len(classes) ** 2
     keys = pd.MultiIndex.from_frame(pd.concat(tables)[["dataset", "subject"]]).unique().sort_values()
     draws = np.random.default_rng(seed).multinomial(len(keys), np.full(len(keys), 1 / len(keys)), size=samples)
     total = np.zeros(samples)
     for table in tables:
-        subjects = keys.get_indexer(pd.MultiIndex.from_frame(table[["dataset", "subject"]]))
-        pairs = _codes(table, classes, "target") * len(classes) + _codes(table, classes, prediction)
-        matrices = _count(subjects * cells + pairs, len(keys) * cells).reshape(len(keys), cells)
+        matrices = confusion_by_subject(table, classes, keys, prediction).reshape(len(keys), -1)
         total += SCORES[score]((draws @ matrices).reshape(samples, len(classes), len(classes)))
     low, high = np.quantile(total / len(tables), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

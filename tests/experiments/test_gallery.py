@@ -1,9 +1,6 @@
 import re
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_modules import frames
 from data_modules.casme2 import CASME2
@@ -36,20 +33,6 @@ def test_every_clip_has_its_picture(tmp_path, name):
         f">{clip}</b>" in text.replace(f"{subject} ", ">") for subject, clip in data.clips[["subject", "clip"]].values
     )
     assert all(f'id="{one}"' in text for one in data.classes) and "http" not in text
-
-
-@given(st.floats(0, 2 * np.pi), st.floats(0.01, 10))
-def test_colour_is_the_direction_and_saturation_the_length(angle, length):
-    flow = length * np.array([np.cos(angle), np.sin(angle)]).reshape(2, 1, 1)
-    (((red, green, blue),),) = gallery.colours(flow, 10).astype(int)
-    assert max(red, green, blue) == 255
-    assert 255 - min(red, green, blue) == pytest.approx(25.5 * length, abs=1)
-
-
-def test_still_is_white_and_right_is_red():
-    flow = np.array([[[0.0, 3, -3]], [[0.0, 0, 0]]])
-    assert gallery.colours(flow, 1)[0].tolist() == [[255, 255, 255], [255, 0, 0], [0, 255, 255]]
-    assert gallery.shades(np.zeros((2, 2)), 1).max() < 10 and gallery.shades(np.ones((2, 2)), 1).max() > 200
 
 
 def test_flow_maps_have_no_gallery(flow_maps, tmp_path):

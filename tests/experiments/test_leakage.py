@@ -13,8 +13,11 @@ from experiments.train import Experiment
 from tests import trees
 
 FOLD = "casme2-sub02"
-OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=4", "--data.size=28", "--data.crop=28")
-FIRST = {"mfvan": ("--model.first_stage_steps=3",)}
+OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=4", "--data.crop=32")
+OF_MODEL = {
+    "hsta": ("--data.size=32",),
+    "mfvan": ("--data.size=32", "--model.first_stage_steps=3", "--model.network.grid=2"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,7 @@ def weights_of(monkeypatch, tmp_path):
     def run(model: str, rows: list, spoil: Callable = lambda data: None) -> dict[str, torch.Tensor]:
         home = tmp_path / str(len(list(tmp_path.iterdir())))
         root = trees.casme2(home / "data", rows)
-        options = (*OPTIONS, *FIRST.get(model, ()))
+        options = (*OPTIONS, *OF_MODEL.get(model, ()))
         experiment = Experiment(Job("casme2", model, root=str(root), cache=str(home / "cache"), options=options))
         experiment.data.prepare_data()
         experiment.data.setup()

@@ -1,0 +1,49 @@
+"""What the predictions say: status for machines, tables for a terminal, a page and ``report.md``. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.report import boards, page, terminal
+from experiments.report.boards import seed_status, status
+from experiments.results import Cell
+from mer import InputError
+
+__all__ = ["build", "seed_status", "show", "status", "write"]
+
+
+def show(results: Path, console: Console, only: Sequence[Cell] = ()) -> None:
+    """Print the leaderboards."""
+    found = boards.read(results, only)
+    if not found:
+        console.print(f"no fold is done yet under {results}")
+    terminal.show(found, console)
+
+
+def write(results: Path, cache: Path | None = None) -> Path:
+    """Write ``report/index.html`` and ``report/report.md`` from all that lies in the results folder.
+
+    Args:
+        results: What ``mer sweep`` has filled.
+        cache: Where the faces of the gallery are; None leaves them out.
+
+    Returns:
+        The page.
+    """
+    return page.write(boards.read(results), results, cache)
+
+
+def build(results: Path, console: Console, cache: Path | None) -> Path:
+    """Print the leaderboards and write the report, reading the predictions once.
+
+    Raises:
+        InputError: If there is nothing to report on.
+    """
+    if not results.is_dir():
+        raise InputError(f"{results}: there is no such folder; name the results of a sweep with --results")
+    found = boards.read(results)
+    if not found:
+        raise InputError(f"{results}: no fold is done there; run mer sweep first, or name its results with --results")
+    terminal.show(found, console)
+    return page.write(found, results, cache)

@@ -1,0 +1,245 @@
+"""What a run is: its name, group, configuration, curve, figures, table and artifact. All that knows wandb's runs."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import yaml
+
+from data_modules.protocols import is_inner
+from experiments import report
+from experiments.results import Cell
+from experiments.tracking.trials import is_trial
+from mer import __version__, metrics
+
+if TYPE_CHECKING:
+    import wandb
+
+    from experiments.train import Experiment
+
+REACH = 5.0  # seconds in which W&B has to answer at all
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something to log.
+
+    Attributes:
+        kind: ``begin`` opens the run of a cell and seed, which then measures the machine; ``sweep`` adds the pooled
+            scores and ends it; ``fold`` is a whole run.
+        config: What identifies the run, see ``configuration``.
+        fold: Name of the fold.
+        curve: What was logged while it trained; each row has a ``step``.
+        cache: The cache folder, if pictures of the clips are to be logged.
+    """
+
+    kind: Literal["begin", "fold", "sweep"]
+    cell: Cell
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict)
+    fold: str = ""
+    curve: Sequence[dict] = ()
+    cache: Path | None = None
+
+
+def configuration(chosen: "Experiment") -> dict[str, Any]:
+    """What identifies the runs of a cell: its names, all that was configured, commit and versions; no path."""
+    resolved = yaml.safe_load(chosen.yaml)
+    for place in chosen.data.places:
+        resolved["data"]["init_args"].pop(place, None)
+    cell, job = chosen.cell, chosen.job
+    return {
+        "dataset": cell.dataset,
+        "protocol": cell.protocol,
+        "split": cell.split,
+        "model": cell.model,
+        "recipe": job.recipe,
+        "digest": cell.digest,
+        "classes": list(cell.classes),
+        "configuration": resolved,
+        "commit": commit(),
+        "versions": {"mer": __version__},
+    }
+
+
+def commit(file: Path = Path(__file__)) -> str | None:
+    """The git commit of mer, with ``-dirty`` where files differ from it; None if it is not a checkout."""
+    git = ["git", "-C", str(file.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True, timeout=10)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, check=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def group(cell: Cell) -> str:
+    """The group that all runs of a cell share."""
+    return "-".join((cell.dataset, cell.protocol, cell.split, cell.model, cell.digest))
+
+
+def run_id(cell: Cell, seed: int, fold: str = "pooled") -> str:
+    """The id of a run; the same fold trained again has the same one and takes its place."""
+    return sha256(f"{group(cell)} {seed} {fold}".encode()).hexdigest()[:16]
+
+
+def summary(cell: Cell, seed: int) -> dict[str, float]:
+    """The report's figures of one seed, flat, with an interval for every score and a score for every class.
+
+    They are called ``honest/...`` and ``optimistic/...``; honest scores of inner folds are ``inner/...``, and there
+    are none before every inner fold is done, because a search may pick by them.
+    """
+    table, status = cell.pooled(seed), report.seed_status(cell, seed)
+    for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
+        if table.empty or not status[kind]:
+            continue
+        for score in metrics.SCORES:
+            low, high = metrics.interval([table], cell.classes, score, column)
+            status[kind] |= {f"{score}_low": low, f"{score}_high": high}
+        status[kind] = status[kind] | {"classes": metrics.per_class(table, cell.classes, column)}
+    if is_inner(cell.split):
+        scores = status.pop("honest")
+        if status["folds_done"] == status["folds_total"]:
+            status["inner"] = scores
+    return {name: value for name, value in _flat(status) if name != "seed"}
+
+
+def _flat(values: dict, above: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}/")
+        elif isinstance(value, (int, float)):
+            yield f"{above}{name}", value
+
+
+def _reach(address: str) -> None:
+    """Fail at once where there is no network; wandb itself would try again for minutes."""
+    with suppress(HTTPError):  # an answer, too
+        urlopen(address, timeout=REACH).close()
+
+
+def curve(rows: Sequence[dict]) -> dict[int, dict[str, float]]:
+    """What was logged at each step of a fold, one learning rate for all groups of parameters."""
+    points: dict[int, dict[str, float]] = {}
+    for row in rows:
+        point = points.setdefault(row["step"], {})
+        for name, value in row.items():
+            if name not in ("step", "epoch"):
+                point["lr" if name.startswith("lr-") else name] = value
+    return points
+
+
+class Log:
+    """Writes entries as runs.
+
+    Args:
+        results: Where wandb makes its folder.
+        offline: Whether to write files only; else that depends on whether there is a key and on ``WANDB_MODE``.
+        sweep: Number of the process whose tree the system metrics are of.
+    """
+
+    def __init__(self, results: Path, offline: bool, sweep: int):
+        import wandb
+
+        self.wandb, self.results, self.sweep = wandb, results, sweep
+        self.mode = "offline" if offline else os.environ.get("WANDB_MODE")
+        self.mode = self.mode or ("online" if wandb.api.api_key else "offline")
+        if self.mode == "online":
+            _reach(wandb.setup().settings.base_url)
+        self.open: dict[tuple[Cell, int], wandb.Run] = {}
+
+    def __call__(self, entry: Entry) -> None:
+        """Log one entry."""
+        key = (entry.cell, entry.seed)
+        if entry.kind == "begin":
+            self.open[key] = self._init(entry)
+        elif entry.kind == "fold":
+            self._fold(entry)
+        else:
+            self._sweep(entry, self.open.pop(key, None) or self._init(entry))
+
+    def close(self) -> None:
+        """End wandb's own process."""
+        self.wandb.teardown()
+
+    def _init(self, entry: Entry) -> "wandb.Run":
+        cell, kind = entry.cell, "fold" if entry.fold else "sweep"
+        own = is_trial()  # the agent has chosen the project and the id
+        return self.wandb.init(
+            project=None if own else os.environ.get("WANDB_PROJECT") or "mer",
+            id=None if own else run_id(cell, entry.seed, entry.fold or "pooled"),
+            group=group(cell),
+            job_type=kind,
+            name=f"{cell.model} seed{entry.seed} {entry.fold or 'pooled'}",
+            tags=[cell.dataset, cell.protocol, cell.split, cell.model, entry.config["recipe"]],
+            config={**entry.config, "seed": entry.seed, **({"fold": entry.fold} if entry.fold else {})},
+            dir=str(self.results),
+            mode=self.mode,
+            reinit="create_new",
+            settings=self.wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,  # mer's commit is in the config; this would be that of the current folder
+                x_disable_meta=True,  # the command line, with the paths in it
+                x_save_requirements=False,
+                x_disable_stats=kind == "fold",
+                x_stats_pid=self.sweep,
+                x_stats_track_process_tree=True,
+            ),
+        )
+
+    def _fold(self, entry: Entry) -> None:
+        path = entry.cell.file(entry.seed, entry.fold)
+        facts = json.loads(path.with_suffix(".json").read_text())
+        run = self._init(entry)
+        run.config.update(
+            {"versions": {**entry.config["versions"], **facts["versions"]}, "device": facts["device"]},
+            allow_val_change=True,
+        )
+        run.define_metric("train/loss", summary="min")
+        run.define_metric("val/*", summary="last")
+        run.define_metric("train/*", summary="last", hidden=True)  # panels for the loss alone, not for each term of it
+        run.define_metric("lr", hidden=True)
+        for step, point in sorted(curve(entry.curve).items()):
+            run.log(point, step=step)
+        table = entry.cell.read(entry.seed, entry.fold)
+        right = int((table["prediction"] == table["target"]).sum())
+        run.summary.update({"test/clips": len(table), "test/right": right})
+        run.summary.update({name: facts[name] for name in ("seconds", "steps", "peak_memory_mb")})
+        run.finish()
+
+    def _sweep(self, entry: Entry, run: "wandb.Run") -> None:
+        cell, table = entry.cell, entry.cell.pooled(entry.seed)
+        figures: dict[str, Any] = summary(cell, entry.seed)
+        if not table.empty:
+            columns = dict(table.items())
+            if entry.cache:
+                from experiments.tracking.pictures import pictures
+
+                columns |= {
+                    name: [None if one is None else self.wandb.Image(one) for one in images]
+                    for name, images in pictures(cell, entry.seed, entry.cache).items()
+                }
+            figures["clips"] = self.wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
+            figures["confusion"] = self.wandb.plot.confusion_matrix(
+                y_true=table["target"].map(cell.classes.index).tolist(),
+                preds=table["prediction"].map(cell.classes.index).tolist(),
+                class_names=list(cell.classes),
+                title="Confusion, true class by predicted class",
+            )
+            predictions = self.wandb.Artifact(f"predictions-{run.id}", "predictions", metadata={"group": group(cell)})
+            file = Path(tempfile.mkdtemp()) / "predictions.csv"
+            table.to_csv(file, index=False)
+            predictions.add_file(str(file))  # a copy, which stays until it is uploaded; `new_file` keeps none
+            run.log_artifact(predictions)
+        run.log(figures)
+        run.finish()

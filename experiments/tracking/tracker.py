@@ -1,0 +1,139 @@
+"""Runs are logged by a process of its own, so that whatever happens to it does not happen to the sweep.
+
+A refused key, a network that swallows everything, a full disk or a kill cost one message and a few seconds: what is not
+confirmed is logged once more by a fresh process, offline, and after that no more.
+"""
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from experiments.tracking.runs import Entry, Log
+from experiments.tracking.trials import is_trial
+
+TRIES = 2  # processes, the second one offline
+STARTING = 60.0  # seconds that the process may take to start: it waits for its server to import torch
+PATIENCE = 15.0  # seconds that logging one run may take
+ENDING = 3.0  # seconds that the process may take to end
+PATIENCE_WITH_PICTURES = 300.0  # the same where someone asked for an upload of pictures
+
+
+class Tracker:
+    """Hands entries to the process that logs them, one at a time, and stays calm.
+
+    Args:
+        results: The results folder; wandb keeps its files in ``wandb`` there.
+    """
+
+    def __init__(self, results: Path):
+        self.results, self.offline = results, False
+        self.waiting: deque[Entry] = deque()
+        self.problem = ""
+        self.tries = 0
+        self._start()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            while self.waiting:
+                self._advance(wait=True)
+        self._stop(kind is not None)
+
+    def log(self, entry: Entry) -> None:
+        """Log an entry in its turn; returns at once. A trial of a W&B agent is one run, without those of its folds."""
+        if self.tries <= TRIES and not (is_trial() and entry.kind == "fold"):
+            self.waiting.append(entry)
+            self._advance()
+
+    def _start(self) -> None:
+        self.tries += 1
+        context = multiprocessing.get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        # Its own, because wandb leaves much behind in it.
+        self.temporary = tempfile.TemporaryDirectory(prefix="mer-", ignore_cleanup_errors=True)
+        environment = {**os.environ, "TMPDIR": self.temporary.name}
+        arguments = (theirs, self.results, self.offline, environment, os.getpid())
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+        self.ready, self.busy = False, False
+
+    def _stop(self, at_once: bool) -> None:
+        self.connection.close()  # it ends by itself, unless it hangs
+        if not at_once:
+            self.process.join(ENDING)
+        self.process.kill()
+        self.process.join()
+        self.temporary.cleanup()
+
+    def _advance(self, wait: bool = False) -> None:
+        """Hand over the next entry, if the last one is logged."""
+        try:
+            if self.busy:
+                left = max(0.0, self.deadline - time.monotonic())
+                if not self.connection.poll(left if wait else 0):
+                    if left > 0 and not wait:
+                        return
+                    raise TimeoutError("no answer for too long")
+                if problem := self.connection.recv():
+                    raise ConnectionError(problem)
+                if self.ready:
+                    self.busy = False
+                    self.waiting.popleft()
+                else:
+                    self.ready, self.deadline = True, time.monotonic() + self._patience
+            if self.waiting and not self.busy:
+                self.connection.send(self.waiting[0])  # the first one waits in the pipe until it is ready
+                self.busy = True
+                self.deadline = time.monotonic() + (self._patience if self.ready else STARTING)
+        except (OSError, EOFError) as error:  # what a dead process, a dead connection and the two above are
+            self._try_again(str(error) or "its process died")
+
+    @property
+    def _patience(self) -> float:
+        return PATIENCE_WITH_PICTURES if self.waiting[0].cache else PATIENCE
+
+    def _try_again(self, problem: str) -> None:
+        self._stop(at_once=True)
+        where = self.results / "wandb"
+        if self.tries == TRIES:
+            self.tries += 1
+            self.problem = f"Weights & Biases stopped logging ({problem}); the results are complete"
+            self.waiting.clear()
+            return
+        self.problem = f"Weights & Biases failed ({problem}); runs are kept in {where} and `make sync` uploads them"
+        self.offline = True
+        self._start()
+
+
+def serve(connection: Connection, results: Path, offline: bool, environment: dict[str, str], sweep: int) -> None:
+    """Log the entries that come over the connection; answer each with what went wrong, or nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # to be looked up in this environment
+    folder = results.resolve() / "wandb"
+    for name, place in (("DATA", folder), ("CACHE", folder / "cache"), ("ARTIFACT", folder / "artifacts")):
+        os.environ.setdefault(f"WANDB_{name}_DIR", str(place))
+    with open(os.devnull, "w") as nothing:
+        for stream in (1, 2):
+            os.dup2(nothing.fileno(), stream)
+    try:
+        log = Log(results, offline, sweep)
+        connection.send("")
+        while True:
+            try:
+                entry = connection.recv()
+            except EOFError:
+                return log.close()
+            log(entry)
+            connection.send("")
+    except Exception as error:
+        connection.send((str(error) or type(error).__name__).strip()[:300])

@@ -1,0 +1,346 @@
+"""MFVAN: Multi-scale Fusion Visual Attention Network on apex frames (Pan et al., Frontiers in Neuroscience, 2023)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from kornia.losses import ssim_loss
+from torch import Tensor, nn
+
+from mer import near
+from mer.attention import overlay
+from mer.models import Network
+from mer.task import Batch, FirstStage, Task, normalise
+
+STRIDES = (4, 8, 16)
+"""Pixels of the picture per position of each map of the encoder."""
+
+WINDOW = 7
+"""Side in pixels of the Gaussian window (deviation 1.5) of structural similarity: an eye or a corner of the mouth."""
+
+
+class Decoder(nn.Module):
+    """Draws a picture from maps: each is added to what the coarser ones gave, and the finest becomes pixels.
+
+    Args:
+        widths: Channels of the maps, finest first.
+        width: Channels in between.
+    """
+
+    def __init__(self, widths: Sequence[int], width: int):
+        super().__init__()
+        self.project = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in widths)
+        self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in widths)
+        self.draw = nn.Conv2d(width, 3 * STRIDES[0] ** 2, 3, padding=1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Draw RGB pictures (B, 3, S, S) in [0, 1] from maps (B, C_s, S/s, S/s), finest first."""
+        projected = [project(one) for project, one in zip(self.project, maps, strict=True)]
+        x = torch.zeros_like(projected[-1])
+        for one, mix in zip(reversed(projected), reversed(self.mix), strict=True):
+            if x.shape != one.shape:
+                x = F.interpolate(x, scale_factor=2)
+            x = F.relu(mix(one + x))
+        return torch.sigmoid(F.pixel_shuffle(self.draw(x), STRIDES[0]))
+
+
+class IdentityHead(nn.Sequential):
+    """Predicts the map of the calm face from the map of the apex, as a correction to it.
+
+    Args:
+        width: Channels C.
+    """
+
+    def __init__(self, width: int):
+        super().__init__(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The identity map of a map (B, C, h, w)."""
+        return x + super().forward(x)
+
+
+class LocalAttention(nn.Module):
+    """Weighs the positions of a map, masks the redundant ones, and fuses the others into one feature per cell.
+
+    Args:
+        width: Channels C.
+        mask: Mask the positions; without it, the softmax alone weighs them.
+        temperature: Width T of the mask's edge, in logits.
+        grid: Cells along the height and along the width.
+    """
+
+    def __init__(self, width: int, mask: bool, temperature: float, grid: int):
+        super().__init__()
+        self.temperature, self.grid = temperature, grid
+        # No bias at the end: the softmax would not see it, and for the mask it is the threshold.
+        self.score = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False))
+        # The logits of a difference of maps start within some hundredths of 0: the masks start half open.
+        self.threshold = nn.Parameter(torch.zeros(())) if mask else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fuse a map.
+
+        Args:
+            x: Map, shape (B, C, h, w).
+
+        Returns:
+            The feature, shape (B, C grid^2): per cell, the sum of M a x over its positions, divided by the sum of M a
+            over all positions; the weights M a / sum(M a) and the mask M, (B, h, w); M is 1 where nothing is masked.
+        """
+        logits = self.score(x)[:, 0].float()
+        if self.threshold is None:
+            mask, scores = torch.ones_like(logits), logits
+        else:
+            above = (logits - self.threshold) / self.temperature
+            # Adding log M before the softmax gives M a / sum(M a), and never 0 / 0.
+            mask, scores = torch.sigmoid(above), logits + F.logsigmoid(above)
+        weights = scores.flatten(1).softmax(dim=1).view_as(scores)
+        side = x.shape[-1] // self.grid
+        cells = F.avg_pool2d(x.float() * weights[:, None], side, divisor_override=1)  # sums
+        return cells.flatten(1), weights, mask
+
+
+class MFVAN(Network):
+    """Maps of three scales, less what the identity explains; local attention and a mask choose what is fused.
+
+    Published: multi-scale features of the apex frame; attention over the local regions of each scale, redundant ones
+    masked, the others fused; self-supervised image generation against identity; a joint loss. The precursor (TSDN, IET
+    Computer Vision, 2021) takes the features of the onset frame from those of the apex frame.
+    Our choice, the paper being silent: the encoder and its strides 4, 8, 16; the decoder; all formulas, widths and
+    rates; where identity comes from; fusion by cell, since in an aligned face the place of a motion tells the emotion;
+    the layer norm of the fused features, since a difference of maps is small.
+
+    Args:
+        num_classes: Classes K of the protocol.
+        size: Height and width S of the pictures in pixels; a multiple of 16.
+        encoder: Name of a network in timm that gives maps at strides 4, 8 and 16; it starts from new weights.
+        scales: Strides of the maps that are classified, from 4, 8 and 16.
+        mask: Mask positions whose attention logit is below a learned threshold.
+        identity: What is taken off the apex's maps: ``apex``, identity maps predicted from the apex, so that a
+            prediction needs no other frame; ``onset``, the maps of the onset frame; ``none``, nothing.
+        temperature: Width T of the mask's edge, in logits.
+        grid: Side of the grid of cells to which the fused features are summed; 1 forgets where they come from.
+        width: Channels of the decoder.
+        dropout: Probability of dropping a fused feature before the classifiers.
+
+    Raises:
+        ValueError: If the arguments do not fit one another, or timm has no such encoder.
+    """
+
+    inputs = ("apex",)
+    shows_attention = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: int = 128,
+        encoder: str = "resnet18",
+        scales: tuple[int, ...] = STRIDES,
+        mask: bool = True,
+        identity: Literal["apex", "onset", "none"] = "apex",
+        temperature: float = 0.1,
+        grid: int = 4,
+        width: int = 32,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if size < 2 * STRIDES[-1] or size % STRIDES[-1]:
+            raise ValueError(f"MFVAN needs a size that is a multiple of {STRIDES[-1]}, 32 or more, not {size}")
+        if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(STRIDES):
+            raise ValueError(f"MFVAN's scales are some of {STRIDES}, each once, not {tuple(scales)}")
+        if identity not in ("apex", "onset", "none"):
+            raise ValueError(f"MFVAN's identity is 'apex', 'onset' or 'none', not {identity!r}")
+        if grid < 1 or size // STRIDES[-1] % grid:
+            raise ValueError(f"MFVAN's coarsest map has {size // STRIDES[-1]} pixels, not a multiple of grid={grid}")
+        if temperature <= 0:
+            raise ValueError(f"MFVAN's mask needs a temperature above 0, not {temperature}")
+        # First, and the same whatever the other arguments: recipes of one seed then share what stage 1 trains.
+        self.encoder = build_encoder(encoder, size)
+        widths = dict(zip(STRIDES, self.encoder.feature_info.channels(), strict=True))
+        self.decoder = Decoder(list(widths.values()), width)
+        self.inputs = self.reads(identity=identity)
+        self.scales, self.mask, self.identity = scales, mask, identity
+        # The decoder draws from all scales, so identity maps are predicted at all of them.
+        self.identities = nn.ModuleList(IdentityHead(c) for c in widths.values() if identity == "apex")
+        self.attentions = nn.ModuleList(LocalAttention(widths[scale], mask, temperature, grid) for scale in scales)
+        features = [widths[scale] * grid**2 for scale in scales]
+        self.norms = nn.ModuleList(nn.LayerNorm(count) for count in features)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleList(nn.Linear(count, num_classes) for count in features)
+        self.head = nn.Linear(sum(features), num_classes)
+
+    @classmethod
+    def reads(cls, **arguments: object) -> tuple[str, ...]:
+        """The apex frame, and the onset frame where identity is taken from it."""
+        return ("onset", "apex") if arguments.get("identity") == "onset" else cls.inputs
+
+    def forward(self, apex: Tensor, onset: Tensor | None = None, attention: bool = False) -> dict[str, Any]:
+        """Classify clips by their apex frames.
+
+        Args:
+            apex: Apex frames, normalised, shape (B, 3, S, S).
+            onset: Onset frames, likewise; only where identity is taken from them.
+            attention: Also return where the network looked.
+
+        Returns:
+            ``logits`` (B, K), of ``feature`` (B, grid^2 sum C_s), the fused one; lists over the chosen scales:
+            ``scale_logits`` (B, K) and ``masks`` (B, S/s, S/s); lists over all strides of maps (B, C_s, S/s, S/s):
+            ``maps`` of the apex and, if there is identity, ``identity`` and ``motion``, the difference of the two. With
+            ``attention`` also ``attention``, shape (B, S, S) in [0, 1].
+        """
+        outputs: dict[str, Any] = {}
+        if self.identity == "onset":
+            assert onset is not None
+            # Together, so that batch norm treats them alike and only motion makes a difference.
+            pairs = [both.chunk(2) for both in self.encoder(torch.cat([apex, onset]))]
+            maps, outputs["identity"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        else:
+            maps = self.encoder(apex)
+        if self.identity == "apex":
+            outputs["identity"] = [head(one) for head, one in zip(self.identities, maps, strict=True)]
+        motion = maps
+        if "identity" in outputs:
+            motion = outputs["motion"] = [m - i for m, i in zip(maps, outputs["identity"], strict=True)]
+        chosen = [motion[STRIDES.index(scale)] for scale in self.scales]
+        seen = [attend(one) for attend, one in zip(self.attentions, chosen, strict=True)]
+        fused = [self.dropout(norm(one)) for norm, (one, _, _) in zip(self.norms, seen, strict=True)]
+        outputs["maps"], outputs["feature"] = maps, torch.cat(fused, dim=1)
+        outputs["masks"] = [mask for _, _, mask in seen]
+        outputs["scale_logits"] = [head(one) for head, one in zip(self.heads, fused, strict=True)]
+        outputs["logits"] = self.head(outputs["feature"])
+        if attention:
+            outputs["attention"] = overlay([weights for _, weights, _ in seen], apex.shape[-1])
+        return outputs
+
+
+def build_encoder(name: str, size: int) -> Any:
+    """A network of timm, cut after the map of stride 16, that returns its maps at ``STRIDES``.
+
+    Args:
+        name: Its name.
+        size: Side of the pictures in pixels.
+
+    Raises:
+        ValueError: If timm has no such network, or it has no such maps.
+    """
+    if not timm.is_model(name):
+        hint = near(name, timm.list_models()) or "; timm.list_models() lists them"
+        raise ValueError(f"timm has no network named {name!r}{hint}")
+    try:
+        with torch.device("meta"):  # shapes alone, which cost nothing and draw no random number
+            whole = timm.create_model(name, pretrained=False, features_only=True).eval()
+            sides = [one.shape[2:] for one in whole(torch.zeros(1, 3, size, size))]
+        indices = [sides.index((size // stride, size // stride)) for stride in STRIDES]
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"timm's {name!r} has no maps at strides 4, 8 and 16 of {size} pixels: {error}") from error
+    return timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
+
+
+class Reconstruction(FirstStage):
+    """Stage 1: encoder and decoder learn to draw the onset and the apex frames that they see, L1 + SSIM.
+
+    Args:
+        network: Whose encoder and decoder are trained.
+        steps: Steps.
+        lr: Peak learning rate of AdamW, in one cycle.
+    """
+
+    def __init__(self, network: MFVAN, steps: int, lr: float):
+        super().__init__(steps, lr=lr)
+        self.encoder, self.decoder, self.lr = network.encoder, network.decoder, lr
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """How far the drawn frames are from the frames: ``absolute``, L1, and ``structure``, SSIM."""
+        frames = torch.cat([batch["onset"], batch["apex"]])
+        drawn = self.decoder(self.encoder(normalise(frames))).float()
+        wanted = frames / 255
+        with torch.autocast(drawn.device.type, enabled=False):  # variances of near values need their digits
+            return {"absolute": F.l1_loss(drawn, wanted), "structure": ssim_loss(drawn, wanted, WINDOW)}
+
+    def configure_optimizers(self) -> dict:
+        """AdamW whose rate rises for a tenth of the steps and then falls to nothing."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, total_steps=self.steps, pct_start=0.1, cycle_momentum=False
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class MFVANTask(Task):
+    """Trains MFVAN with its joint loss, after stage 1.
+
+    Its terms: ``classes``, cross-entropy of the fused feature; ``scales``, the sum of that of each scale; ``mask``, the
+    sum over scales of (mean M - rho)^2 + mean M (1 - M). With identity maps I, encoder E and decoder D also:
+    ``identity``, the mean square of I - E(onset), where I is predicted and E(onset) stands still; ``generation``, the
+    mean of abs(D(I) - onset); ``reconstruction``, the mean of abs(D(E(apex)) - apex), pictures in [0, 1];
+    ``orthogonality``, cos^2 between motion and identity, averaged over positions. All formulas and weights are our
+    choice, the paper being silent.
+
+    Args:
+        network: An MFVAN.
+        lambda_mask: Weight of ``mask``.
+        lambda_identity: Weight of ``identity``, ``generation``, ``reconstruction`` and ``orthogonality``.
+        mask_share: Part rho of the positions that the mask is to leave.
+        first_stage_steps: Steps of stage 1; 0 for none.
+        first_stage_lr: Peak learning rate of stage 1.
+        **kwargs: See ``Task``.
+    """
+
+    loss_inputs: ClassVar[tuple[str, ...]] = ("onset",)
+    network: MFVAN
+
+    def __init__(
+        self,
+        network: MFVAN,
+        lambda_mask: float = 0.1,
+        lambda_identity: float = 1.0,
+        mask_share: float = 0.3,
+        first_stage_steps: int = 300,
+        first_stage_lr: float = 2e-3,
+        **kwargs: Any,
+    ):
+        super().__init__(network, **kwargs)
+        if min(lambda_mask, lambda_identity, first_stage_steps) < 0 or first_stage_lr <= 0 or not 0 < mask_share < 1:
+            raise ValueError(
+                f"lambda_mask {lambda_mask}, lambda_identity {lambda_identity} and first_stage_steps "
+                f"{first_stage_steps} must be 0 or more, first_stage_lr {first_stage_lr} above 0, mask_share "
+                f"{mask_share} between 0 and 1"
+            )
+        self.lambda_mask, self.lambda_identity, self.mask_share = lambda_mask, lambda_identity, mask_share
+        self.first_stage_steps, self.first_stage_lr = first_stage_steps, first_stage_lr
+
+    def first_stage(self) -> Reconstruction | None:
+        """Stage 1, if it has steps."""
+        if not self.first_stage_steps:
+            return None
+        return Reconstruction(self.network, self.first_stage_steps, self.first_stage_lr)
+
+    def loss(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """The joint loss."""
+        terms = super().loss(outputs, batch)
+        own = [super(MFVANTask, self).loss({"logits": logits}, batch)["classes"] for logits in outputs["scale_logits"]]
+        terms["scales"] = torch.stack(own).sum()
+        if self.network.mask:
+            masks = [(mask.mean() - self.mask_share) ** 2 + (mask * (1 - mask)).mean() for mask in outputs["masks"]]
+            terms["mask"] = self.lambda_mask * torch.stack(masks).sum()
+        if self.network.identity != "none":
+            terms.update({name: self.lambda_identity * term for name, term in self._identity(outputs, batch).items()})
+        return terms
+
+    def _identity(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """What makes the identity maps the calm face, and keeps the motion free of them."""
+        maps, identity, motion = outputs["maps"], outputs["identity"], outputs["motion"]
+        terms = {}
+        if self.network.identity == "apex":
+            with torch.no_grad():  # the onset frame is what is to be predicted: it follows nothing
+                calm = self.network.encoder(normalise(batch["onset"]))
+            squares = [F.mse_loss(i.float(), wanted.float()) for i, wanted in zip(identity, calm, strict=True)]
+            terms["identity"] = torch.stack(squares).mean()
+        decoder = self.network.decoder
+        terms["generation"] = F.l1_loss(decoder(identity).float(), batch["onset"] / 255)
+        terms["reconstruction"] = F.l1_loss(decoder(maps).float(), batch["apex"] / 255)
+        means = [(m.float().mean((2, 3)), i.float().mean((2, 3))) for m, i in zip(motion, identity, strict=True)]
+        angles = [F.cosine_similarity(*pair).square().mean() for pair in means]
+        return {**terms, "orthogonality": torch.stack(angles).mean()}

@@ -1,0 +1,266 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from data_modules import protocols
+from experiments import report
+from experiments.cli import main
+from experiments.report import boards, figures, tables
+from experiments.report.published import PUBLISHED, published
+from experiments.results import Cell, cells
+from mer import metrics
+from tests import sweeps
+from tests.pages import Tables
+
+KEY = "megc2019-megc2019-loso"
+
+
+def status(results, capsys):
+    capsys.readouterr()
+    assert main(["status", "--json", "--results", str(results)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_page_shows_what_status_says(root, page, capsys):
+    shown = Tables(page).found
+    told = {f"{one['model']} ({one['digest'][:6]})": one for one in status(root / "results", capsys)[:3]}
+    board = {line[0]: line[1:] for line in shown[f"{KEY}-leaderboard"][1:]}
+    parts = {line[0]: line[1:] for line in shown[f"{KEY}-databases"][1:]}
+    classes = {line[0]: line[1:] for line in shown[f"{KEY}-classes"][1:]}
+    optimism = {line[0]: line[1:] for line in shown[f"{KEY}-optimism"][1:]}
+    for name, one in told.items():
+        honest, optimistic = one["summary"]["honest"], one["summary"]["optimistic"]
+        three = [text for score in honest.values() for text in (figures.spread(score), figures.interval(score))]
+        assert board[name] == ["2", "20 / 20", *three, figures.spread(optimistic["uf1"])]
+        assert optimism[name][:2] == [figures.number(kind["uf1"]["mean"]) for kind in (honest, optimistic)]
+        expected = []
+        for part in one["summary"]["parts"].values():
+            uf1, uar = part["honest"]["uf1"], part["honest"]["uar"]
+            expected += [figures.spread(uf1), figures.interval(uf1), figures.spread(uar)]
+        assert parts[name] == expected
+        each = one["summary"]["classes"].values()
+        assert classes[name] == [figures.spread(of[score]) for of in each for score in ("f1", "recall")]
+
+
+def test_the_summary_is_made_of_the_seeds_and_of_the_pool(root, capsys):
+    for told, cell in zip(status(root / "results", capsys), cells(root / "results"), strict=True):
+        tables = [cell.pooled(seed) for seed in cell.seeds()]
+        for kind, column in figures.KINDS.items():
+            for name in metrics.SCORES:
+                figure = told["summary"][kind][name]
+                values = [seed[kind][name] for seed in told["seeds"]]
+                assert figure["mean"] == pytest.approx(np.mean(values), abs=1e-15)
+                assert figure["deviation"] == (pytest.approx(np.std(values, ddof=1)) if len(values) > 1 else None)
+                assert (figure["low"], figure["high"]) == metrics.interval(tables, cell.classes, name, column)
+        uf1 = np.mean([of["f1"]["mean"] for of in told["summary"]["classes"].values()])
+        assert uf1 == pytest.approx(told["summary"]["honest"]["uf1"]["mean"])
+
+
+def test_markdown_has_the_same_tables(root, page):
+    text = (root / "results/report/report.md").read_text()
+    for key, rows in Tables(page).found.items():
+        if "-confusion-" not in key:  # there the page shows shares too
+            for row in rows:
+                assert "| " + " | ".join(row) + " |" in text
+
+
+def test_confusion_counts_every_clip_of_every_seed(board, page):
+    shown = Tables(page).found
+    for row in board.rows:
+        expected = sum(metrics.confusion(table, board.classes) for table in row.tables)
+        table = tables.confusion(row)
+        assert [[int(text) for text in line.texts[1:]] for line in table.lines] == expected.tolist()
+        assert expected.sum() == 2 * len(board.clips) and table.key in shown
+
+
+def test_the_answers_come_first(board, page):
+    first = board.comparisons[0]
+    assert [row.cell.model for row in board.rows] == ["ahmsa_net", "hsta", "ststnet"]
+    assert (first.first, first.second) == (board.rows[0].name, board.rows[1].name)
+    assert first.subjects == 10 and first.clips == 60 and first.seeds == 2
+    uf1 = [row.uf1 for row in board.rows]
+    assert first.difference == pytest.approx(uf1[0] - uf1[1])
+    assert first.corrected == min(1, max(each.corrected for each in board.comparisons if each.p <= first.p))
+    answers = page.split('<dl class="answers">')[1].split("</dl>")[0]
+    for word in ("ahmsa_net", figures.signed(first.difference), "Yes", "It depends on the class", "surprise middle"):
+        assert word in answers
+    assert page.index("answers") < page.index("<table")
+
+
+def test_an_unfinished_model_is_not_ranked(root, tmp_path):
+    shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
+    for path in tmp_path.glob("*/*/*/ahmsa_net-*/seed1/samm-*.csv"):
+        path.unlink()
+    report.write(tmp_path)
+    (board,) = boards.read(tmp_path)
+    assert [row.cell.model for row in board.rows] == ["hsta", "ststnet", "ahmsa_net"]
+    assert not board.rows[2].complete and board.compared(board.rows[0], board.rows[2]).subjects == 7
+    text = (tmp_path / "report/report.md").read_text()
+    assert "17 / 20" in text and "not ranked: ahmsa_net (012345)" in text
+
+
+def test_models_on_other_clips_are_told(root, tmp_path):
+    shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
+    cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "timm_baseline", "0123456789ab")
+    classes = protocols.protocol("megc2019").classes
+    sweeps.write_cell(cell, sweeps.clip_table({"smic": 3, "casme3": 2}, 6, classes, coded=()), 1, 9.0)
+    text = report.write(tmp_path).with_name("report.md").read_text()
+    assert text.count("Not on the clips of the first, so not comparable here: ahmsa_net (012345), hsta") == 1
+    assert "| timm_baseline (012345) | ahmsa_net (012345) | 3 | 18 | 1 |" in text
+
+
+def test_references_stand_beside(board, page):
+    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-leaderboard"][1:]}
+    chance = metrics.scores(board.references[boards.MAJORITY], board.classes)
+    assert shown["majority class"][3] == figures.number(chance["uf1"])
+    assert f"{boards.LOOK_UP} (42 of 60 clips)" in shown
+    assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips
+
+
+def clips_of(name):
+    """A table with the clips and subjects that the real sheets give."""
+    rules = protocols.protocol(name)
+    rows = []
+    for database, (count, subjects, classes) in rules.parts.items():
+        targets = [one for one, times in zip(rules.classes, classes, strict=True) for _ in range(times)]
+        rows += [(database, f"s{row % subjects}", f"c{row}", targets[row]) for row in range(count)]
+    return pd.DataFrame(rows, columns=["dataset", "subject", "clip", "target"])
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_scores_stand_beside_the_same_clips_alone(name):
+    clips = clips_of(name)
+    found = published(name, "loso", clips)
+    assert found == PUBLISHED[name]
+    assert all(one.source and (one.uf1 is not None or one.accuracy is not None) for one in found)
+    assert not published(name, "lodo", clips) and not published(name, "loso", clips[1:])
+    assert not published(name, "loso", clips.assign(dataset="synthetic"))
+
+
+def test_optimistic_publications_are_marked(tmp_path):
+    cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "ststnet", "0123456789ab")
+    sweeps.write_cell(cell, clips_of("megc2019").assign(action_units=""), 1, 1.0)
+    page = report.write(tmp_path).read_text()
+    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-published"][1:]}
+    assert "optimistic" in shown["HTNet"][4] and "optimistic" not in shown["STSTNet"][4]
+    assert "HTNet (optimistic)" in page and 'class="diamond optimistic"' in page
+
+
+def test_texts_of_files_are_escaped(tmp_path):
+    evil = "<script>alert(1)</script>"
+    classes = protocols.protocol("megc2019").classes
+    clips = sweeps.clip_table({"smic": 3}, 6, classes, coded=("smic",))
+    clips = clips.assign(clip=clips["clip"] + evil, action_units=clips["action_units"] + evil, dataset="smic<b>")
+    clips["subject"] += '"><img src=x>'
+    cell = Cell(tmp_path, "<u>", "megc2019", "groups2", "<em>", "0123456789ab")
+    sweeps.write_cell(cell, clips, 1, 1.0, maps=True, facts={"device": evil})
+    page = report.write(tmp_path).read_text()
+    assert evil not in page and "<img src=x>" not in page and "<u>" not in page and "smic<b>" not in page
+    assert "&lt;script&gt;" in page and "&lt;u&gt;" in page and "Gallery" in page
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    found = Tables(page)
+    assert found.addresses and all(one.startswith(("data:", "#")) for one in found.addresses)
+    assert "link" not in found.tags or page.count("<link") == 1
+    assert "@import" not in page and "url(" not in page and "http" not in re.sub("base64,[^\"']*", "", page)
+
+
+def test_the_same_results_give_the_same_page(root, page, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    assert report.write(tmp_path / "results", root / "cache").read_text() == page
+
+
+def test_no_torch_is_imported(root, tmp_path):
+    code = "import sys, experiments.cli as cli\n" + (
+        f"cli.main(['report', '--results', {str(root / 'results')!r}, '--cache', {str(root / 'cache')!r}])\n"
+        "print([name for name in ('torch', 'lightning', 'mediapipe', 'wandb') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.endswith("[]\n") and "index.html" in shown.stdout and not shown.stderr
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_without_results_there_is_one_message(what, tmp_path, capsys):
+    results = tmp_path / "results"
+    if what == "empty":
+        results.mkdir()
+    elif what == "file":
+        results.write_text("")
+    assert main(["report", "--results", str(results)]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1 and str(results) in told.err and "--results" in told.err and not told.out
+    assert not (tmp_path / "results/report").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "word"),
+    [
+        ("seed0/samm-sub01.csv", "dataset,subject\n", "sweep again"),
+        ("seed0/samm-sub01.csv", None, "no class"),
+        ("seed0/samm-sub01.json", "{", "delete it"),
+        ("seed0/samm-sub01.json", "[]", "delete it"),
+        ("clips.csv", "a,b\n", "clip table"),
+    ],
+)
+def test_a_damaged_file_is_named(root, tmp_path, capsys, pattern, content, word):
+    shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
+    path = next(tmp_path.glob(f"*/*/*/hsta-*/{pattern}"))
+    path.write_text(path.read_text().replace("surprise", "wonder") if content is None else content)
+    if content is None:
+        path.write_text(path.read_text().replace("p_wonder", "p_surprise"))
+    assert main(["report", "--results", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(path) in told and word in told
+
+
+def test_recipes_of_one_model_are_told_apart(root, tmp_path):
+    shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
+    first = next(tmp_path.glob("*/*/*/ststnet-*"))
+    second = first.with_name("ststnet-fedcba987654")
+    shutil.copytree(first, second)
+    (second / "config.yaml").write_text((first / "config.yaml").read_text().replace("lr: 0.5", "lr: 0.25"))
+    shown = Tables(report.write(tmp_path).read_text()).found[f"{KEY}-recipes"]
+    assert sorted(row[1:] for row in shown[1:]) == [["model.lr", "0.25"], ["model.lr", "0.5"]]
+
+
+def test_a_few_subjects_cannot_tell(root, tmp_path):
+    clips = sweeps.clip_table({"smic": 4}, 6, protocols.protocol("megc2019").classes, coded=())
+    for model, skill in (("hsta", 9.0), ("ststnet", 0.1)):
+        sweeps.write_cell(Cell(tmp_path, "megc2019", "megc2019", "loso", model, "0123456789ab"), clips, 1, skill)
+    assert "Too few subjects to tell" in report.write(tmp_path).with_name("report.md").read_text()
+
+
+def test_a_fold_of_other_clips_is_none(root, tmp_path, capsys):
+    shutil.copytree(root / "results/samm", tmp_path / "samm")
+    (seed,) = tmp_path.glob("*/*/*/*/seed0")
+    (seed.parent / "seed1").mkdir()
+    next(seed.glob("*.csv")).rename(seed.parent / "seed1/samm-gone.csv")
+    (told,) = status(tmp_path, capsys)
+    assert [(one["seed"], one["folds_done"]) for one in told["seeds"]] == [(0, 3)]
+    assert "3 / 4" in report.write(tmp_path).read_text()
+
+
+def test_nothing_done_yet_is_a_page_too(tmp_path):
+    assert "No fold is done yet" in report.write(tmp_path).read_text()
+    console = Console(record=True, width=100)
+    report.show(tmp_path, console)
+    assert "no fold is done yet" in console.export_text()
+
+
+def test_small_databases_warn_once_in_the_table(tmp_path):
+    clips = sweeps.clip_table({"casme2": 2, "smic": 2}, 6, protocols.protocol("megc2019").classes, coded=())
+    clips = clips[(clips["dataset"] != "smic") | (clips["target"] != "surprise")].reset_index(drop=True)
+    sweeps.write_cell(Cell(tmp_path, "megc2019", "megc2019", "loso", "hsta", "0123456789ab"), clips, 1, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report.write(tmp_path)
+    assert "smic has no clip of surprise" in (tmp_path / "report/report.md").read_text()
