@@ -76,5 +76,5 @@ def _draw(path: Path, measured: Mapping[str, Sequence[Row]]) -> None:
             axes.axhline(own[0].floor, color=color, linestyle=":", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="folds at once", ylabel="s per fold and epoch")
         axes.set_title(f"{device}\ndashed: one by one; dotted: floor", fontsize=8)
-        axes.legend()
+        axes.legend(loc="center right")
     figure.savefig(path)
