@@ -62,7 +62,9 @@ class VideoDataModule(ReleasedDataModule):
         if backend == "torch" and method != "tvl1":
             raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
         if frames < 2 or frames % 2 or crop < 8:
-            raise InputError(f"frames {frames} must be 2 or more and even, as they are read in pairs; crop {crop} 8 or more")
+            raise InputError(
+                f"frames {frames} must be even, as they are read in pairs, and 2 or more; crop {crop} 8 or more"
+            )
         self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
         self.backend = device_flow.resolve(backend, method, torch.cuda.is_available())
