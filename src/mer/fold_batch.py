@@ -6,20 +6,18 @@ time on starting them. ``torch.func.vmap`` starts each of them once for all copi
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
 from typing import ClassVar
 
 import torch
 from lightning import Callback, LightningModule
-from timm.layers import DropPath
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch import Tensor
+from torch.func import vmap
 from torch.optim import Optimizer
 
-from mer.models import Network
+from mer.stacked_network import StackedNetwork
 from mer.task import Batch, Task
 
 # On a CPU attention has no rule for stacks, and its loop over the slots costs nothing there.
@@ -36,127 +34,6 @@ def filled(slots: int, clips: int, cpu: bool) -> int:
     """How many slots a stack of so many has, with those that are there to fill it, for batches of so many clips."""
     least = math.lcm(2, LANES // math.gcd(LANES, clips)) if cpu else 1
     return max(2, -(-slots // least) * least)
-
-
-class Masks:
-    """The masks of one forward pass, in the order in which modules ask for them."""
-
-    def __init__(self):
-        self.shapes: list[tuple[float, torch.Size]] | None = None
-        self.handed: Iterator[Tensor] = iter(())
-
-    def __call__(self, x: Tensor, rate: float, shape: torch.Size) -> Tensor:
-        """Multiply by the next mask; in the dry run, note what is asked for."""
-        if self.shapes is not None:
-            self.shapes.append((rate, shape))
-            return x
-        return x * next(self.handed).to(x.dtype)
-
-
-class Masked(nn.Module):
-    """Takes the place of a module that draws at random: multiplies by a mask that is handed in.
-
-    Args:
-        rate: Probability of a zero in the mask; what stays is scaled up by its inverse.
-        shape: From the shape of an input to that of its mask.
-        masks: Where the masks come from.
-    """
-
-    def __init__(self, rate: float, shape: Callable[[torch.Size], torch.Size], masks: Masks):
-        super().__init__()
-        self.rate, self.shape, self.masks = rate, shape, masks
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.masks(x, self.rate, self.shape(x.shape)) if self.training and self.rate else x
-
-
-def leading(shape: torch.Size, dimensions: int) -> torch.Size:
-    """The first dimensions of a shape, and 1 for the others."""
-    return torch.Size([*shape[:dimensions], *[1] * (len(shape) - dimensions)])
-
-
-SHAPES = {
-    nn.Dropout: partial(leading, dimensions=99),
-    **dict.fromkeys((nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), partial(leading, dimensions=2)),
-    DropPath: partial(leading, dimensions=1),
-}
-"""How the mask of a module that draws is shaped."""
-
-
-class StackedNetwork(Network):
-    """Copies of a network whose weights and buffers have a first dimension F more; so have its inputs and outputs.
-
-    Args:
-        networks: The copies, at least two: a stack of one rounds in another way.
-
-    Raises:
-        ValueError: If copies of this network cannot share a program.
-    """
-
-    def __init__(self, networks: Sequence[Network]):
-        super().__init__()
-        if len(networks) < 2:
-            raise ValueError("a stack has at least two slots")
-        first = networks[0]
-        self.inputs, self.shows_attention, self.size = first.inputs, first.shows_attention, len(networks)
-        self.masks, self.generators = Masks(), []
-        self.shapes: list[tuple[float, torch.Size]] | None = None
-        weights, buffers = stack_module_state(list(networks))
-        if len(weights) < len(list(first.named_parameters(remove_duplicate=False))):
-            raise ValueError("cannot be stacked: two of its modules share a weight")
-        self.slots = deepcopy(first)
-        for name, weight in weights.items():
-            self._set(name, nn.Parameter(weight.detach(), weight.requires_grad))
-        for name, buffer in buffers.items():
-            self._set(name, buffer)
-        for name, module in list(self.slots.named_modules()):
-            if type(module) in SHAPES:
-                rate = module.drop_prob if isinstance(module, DropPath) else module.p
-                self._set(name, Masked(rate, SHAPES[type(module)], self.masks))
-
-    def _set(self, name: str, value: object) -> None:
-        """Put a weight, buffer or module in the place of the one of this name."""
-        owner, _, leaf = name.rpartition(".")
-        setattr(self.slots.get_submodule(owner), leaf, value)
-
-    def forward(self, attention: bool = False, **inputs: Tensor) -> dict[str, Tensor]:
-        """What every copy returns for its own inputs, (F, B, ...)."""
-        if attention:  # once per fold, and the drawing of maps has no rule for stacks
-            each = [self.one(slot, inputs, attention=True) for slot in range(self.size)]
-            return {name: torch.stack([outputs[name] for outputs in each]) for name in each[0]}
-        state = dict(self.slots.named_parameters()), dict(self.slots.named_buffers())
-        masks = self._draw(inputs) if self.training else []
-
-        def call(state: tuple, masks: list[Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-            self.masks.handed = iter(masks)
-            return functional_call(self.slots, state, (), inputs)
-
-        return vmap(call)(state, masks, inputs)
-
-    def one(self, slot: int, inputs: dict[str, Tensor], **options: bool) -> dict[str, Tensor]:
-        """What one copy returns."""
-        state = {**dict(self.slots.named_parameters()), **dict(self.slots.named_buffers())}
-        own = {name: tensor[slot].clone() for name, tensor in state.items()}  # a dry run must not count in the buffers
-        return functional_call(self.slots, own, (), {name: x[slot] for name, x in inputs.items()} | options)
-
-    def _draw(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """The masks of a step, (F, ...) each: a slot's depend on its generator alone."""
-        if self.shapes is None:  # a dry run, with a random state that is put back
-            self.masks.shapes = []
-            with torch.no_grad(), torch.random.fork_rng():
-                self.one(0, inputs)
-            self.shapes, self.masks.shapes = self.masks.shapes, None
-            sizes = [shape.numel() for _, shape in self.shapes]
-            kept = torch.tensor([1 - rate for rate, _ in self.shapes])
-            self.kept = kept.repeat_interleave(torch.tensor(sizes, dtype=torch.long)).to(inputs[self.inputs[0]].device)
-            self.cuts = sizes
-        if not self.shapes:
-            return []
-        draws = torch.empty(self.size, len(self.kept), device=self.kept.device)
-        for row, generator in zip(draws, self.generators, strict=True):
-            row.uniform_(generator=generator)
-        masks = ((draws < self.kept) / self.kept).split(self.cuts, dim=1)
-        return [mask.unflatten(1, shape) for mask, (_, shape) in zip(masks, self.shapes, strict=True)]
 
 
 class FoldBatch(LightningModule):

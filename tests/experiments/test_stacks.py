@@ -9,8 +9,10 @@ from data_modules.flow_maps import FlowMaps
 from experiments import stacks
 from experiments.cli import main
 from experiments.jobs import Job
+from experiments.results import Cell
 from experiments.train import Experiment
 from mer import InputError
+from mer.fold_batch import LANES, FoldBatch, filled
 from tests.conftest import write_flow_maps
 
 P = ["p_negative", "p_positive", "p_surprise"]
@@ -68,6 +70,10 @@ def experiment(root, model: str, *options: str, clips: int = 16, steps: int = ST
     )
 
 
+class Stopped(BaseException):
+    """As a signal would, and nothing else here does."""
+
+
 def slots_of(chosen: Experiment) -> list[tuple[str, int]]:
     return [(fold, index % 2) for index, fold in enumerate(chosen.data.folds)]
 
@@ -106,8 +112,6 @@ def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model):
 
 @pytest.mark.parametrize("clips", [1, 8, 10, 16, 32, 33, 64, 256])
 def test_a_stack_leaves_nothing_over(clips):
-    from mer.fold_batch import LANES, filled
-
     for slots in (1, 2, 5, 68):
         size = filled(slots, clips, cpu=True)
         assert size >= max(2, slots) and size % 2 == 0 and size * clips % LANES == 0
@@ -155,11 +159,53 @@ def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(chosen, "train_stack", short)
     monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
+    chosen.cell.describe(chosen.data.clips, chosen.yaml)
     slots = slots_of(chosen)[:5]
     curves = stacks.run_folds(chosen.job, slots)
     assert tried == [5, 2, 2, 1] and list(curves) == slots
     assert all(chosen.cell.file(seed, fold).exists() for fold, seed in slots)
     assert stacks.run_folds(chosen.job, slots) == {} and len(tried) == 4  # what is done is not done again
+
+
+@pytest.mark.parametrize(("place", "done"), [("training", 3), ("writing", 4)])
+def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypatch, place, done):
+    """Stopped in the second of three stacks, in a step or between two files; then run again."""
+
+    def files(name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*/loso/*/seed*/*.csv")}
+
+    def run(name: str, stops: bool = False) -> None:
+        sizes = {"clips": 32, "steps": 4, "folds_per_batch": 3}
+        chosen = experiment(root, "ststnet", "--stacked=true", results=str(tmp_path / name), **sizes)
+        monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
+        chosen.cell.describe(chosen.data.clips, chosen.yaml)
+        slots, begun = [(fold, 0) for fold in chosen.data.folds], []
+        with monkeypatch.context() as patched:
+            step, write = FoldBatch.training_step, Cell.write
+
+            def stopped_step(task, *batch):
+                begun.append(task)
+                if stops and place == "training" and len(begun) == 6:  # the second step of the second stack
+                    raise Stopped
+                return step(task, *batch)
+
+            def stopped_write(*result):
+                if stops and len(files(name)) == done:
+                    raise Stopped
+                write(*result)
+
+            patched.setattr(FoldBatch, "training_step", stopped_step)
+            patched.setattr(Cell, "write", stopped_write)
+            stacks.run_folds(chosen.job, slots)
+
+    run("whole")
+    with pytest.raises(Stopped):
+        run("parts", stops=True)
+    kept = files("parts")
+    assert len(kept) == done and len(files("whole")) == 8
+    run("parts")  # the stacks that are left hold other folds than before
+    assert files("parts") == files("whole")
+    assert {name: files("parts")[name] for name in kept} == kept
 
 
 def test_a_stacked_sweep_gives_the_folds_of_mer_train(root, tmp_path, capsys, monkeypatch):
