@@ -14,17 +14,18 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare inspect status report sync dashboard test smoke lint bench bench-flow lock clean
+.PHONY: help setup sweep prepare inspect status report sync dashboard test smoke torture lint bench bench-flow lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 	@printf '%s\n' '' 'Variables: DATASET=synthetic DATA=/path PROTOCOL= MODEL= RECIPE=quick|paper SEEDS=0,1 DEVICES=0,1 ARGS="..."' \
+		'           LAUNCHER=slurm ARGS="--partition P --time 4:00:00 --gpus 1" submits jobs' \
 		'           PYTHON=python3.11 (or 3.12) makes .venv'
 
 setup: $(READY) ## make .venv: Python, the locked packages, mer itself
 
 sweep: $(READY) ## train and test every fold of DATASET, then print the scores
-	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(ARGS)
+	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(call option,--launcher,LAUNCHER) $(ARGS)
 
 prepare: $(READY) ## fill the cache of DATASET and train nothing
 	$(BIN)/mer prepare $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(ARGS)
@@ -51,6 +52,9 @@ smoke: $(READY) ## a whole small sweep on synthetic faces, in a temporary folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -ex && \
 	$(BIN)/mer synthesize --root "$$folder/data" --subjects 3 --clips 6 && \
 	$(BIN)/mer sweep --dataset synthetic --root "$$folder/data" --model ststnet --results "$$folder/results" --cache "$$folder/cache" $(ARGS)
+
+torture: $(READY) ## the long form of the fault tests, many minutes; ARGS="--torture-seed 7" repeats the kills of a run
+	$(BIN)/pytest tests/faults --long $(ARGS)
 
 bench-flow: $(READY) ## speed and error of optical flow, written with pictures into docs/flow.md
 	$(BIN)/python -m experiments.bench_flow $(ARGS)

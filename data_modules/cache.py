@@ -4,7 +4,6 @@ A file is written under a temporary name beside its place and then renamed, so t
 many processes fill the folder and whenever they are killed. A checksum finds what a disk has damaged since.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,24 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from mer import InputError
-
-REMEDIES = {
-    errno.ENOSPC: "the disk is full; free some space, or choose another folder",
-    errno.EDQUOT: "your disk quota is used up; free some space, or choose another folder",
-    errno.EACCES: "you may not write there; change its permissions, or choose another folder",
-    errno.EPERM: "you may not write there; change its permissions, or choose another folder",
-    errno.EROFS: "the file system is read-only; choose another folder",
-    errno.EEXIST: "a file stands where a folder should be; choose another folder",
-    errno.ENOTDIR: "a file stands where a folder should be; choose another folder",
-    errno.EISDIR: "a folder stands where the file should be; remove it, or choose another folder",
-}
+from data_modules.disk import temporary, writing
 
 
 @contextmanager
@@ -51,32 +38,27 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         The temporary path; the body has to create it.
 
     Raises:
-        InputError: If the disk is full or ``path`` cannot be written; the message has the path and the remedy.
+        WriteError: If the disk is full or ``path`` cannot be written; the message has the path and the remedy.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    unfinished = temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut can leave an empty file under the final name
-        os.replace(temporary, path)
-    except OSError as error:
-        # The body may have failed over a file of its own, of which nothing here is true.
-        ours = error.filename is None or Path(error.filename) in (path, temporary, *path.parents)
-        if ours and error.errno in REMEDIES:
-            raise InputError(f"{path} cannot be written: {REMEDIES[error.errno]}") from error
-        raise
+        with writing(path, unfinished):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield unfinished
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut can leave an empty file under the final name
+            os.replace(unfinished, path)
     finally:
         with suppress(OSError):  # most often it is not there any more
-            temporary.unlink()
+            unfinished.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole.
 
     Raises:
-        InputError: As ``whole_file``.
+        WriteError: As ``whole_file``.
     """
     with whole_file(path) as temporary:
         temporary.write_text(text)
@@ -90,7 +72,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
         tensors: Arrays by name, of any shape.
 
     Raises:
-        InputError: As ``whole_file``.
+        WriteError: As ``whole_file``.
     """
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     content = save(arrays, metadata={"sha256": checksum(arrays)})
@@ -107,6 +89,21 @@ def read(path: str | Path) -> dict[str, np.ndarray] | None:
     except (OSError, safetensors.SafetensorError):
         return None
     return tensors if checksum(tensors) == expected else None
+
+
+def read_named(folder: str | Path, name: str) -> dict[str, np.ndarray] | None:
+    """As ``read``, for a name that stands in a table: None, too, if it is empty or leads out of ``folder``."""
+    return read(Path(folder) / name) if is_below(name) else None
+
+
+def is_below(name: str) -> bool:
+    """Whether a path in a table stays in the folder that it is relative to.
+
+    What counts is how it is written. A link in the folder may lead elsewhere: who keeps data on another disk has put it
+    there.
+    """
+    first, *others = re.split(r"[/\\]", name)
+    return bool(first) and first[1:2] != ":" and "\0" not in name and ".." not in (first, *others)
 
 
 def checksum(tensors: Mapping[str, np.ndarray]) -> str:

@@ -17,6 +17,8 @@ COLUMNS = (
     "dataset", "subject", "clip", "onset", "apex", "offset", "emotion", "objective_class", "action_units",
     "frames_per_second", "folder",
 )  # fmt: skip
+LARGEST = 64 << 20
+"""Bytes of an image that are read at most: a frame of CAS(ME)^3 has 3 MB before it is packed."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 _NAME = re.compile(r"[\w()+.-]{1,100}")  # a word that is safe as part of a file name
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
@@ -167,13 +169,18 @@ def read_image(path: Path) -> np.ndarray:
     """Read an image as uint8 RGB, shape (H, W, 3).
 
     Raises:
-        InputError: If the file is missing or is not a whole image.
+        InputError: If the file is missing, is not a whole image, or is much larger than any frame.
     """
     try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: has over {LARGEST >> 20} MB, as no frame has; it is not read")
         content = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error:  # it claims to have more pixels than memory should be given for
+        image = None
     if image is None:
         raise InputError(f"{path}: is not an image that opens; copy it again from the original archive")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

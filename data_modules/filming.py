@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from data_modules.action_units import ACTION_UNITS, Field, parse
 from data_modules.layouts.layout import Clip, Layout, stream
@@ -67,7 +67,7 @@ def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, 
     truth.parent.mkdir(exist_ok=True)
     flow, expression = true_flow(transform, field, sway, clip.apex - clip.onset)
     arrays = {"flow": flow.astype(np.float16), "expression": expression.astype(np.float16), "transform": transform}
-    save_file(arrays, truth)
+    truth.write_bytes(save(arrays))
 
 
 class Sway:

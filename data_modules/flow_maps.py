@@ -1,5 +1,6 @@
 """Flow maps that someone else has extracted, as laboratories hand them on when they may not hand on videos."""
 
+import os
 from typing import ClassVar
 
 import numpy as np
@@ -8,17 +9,21 @@ import torch
 from torch import Tensor
 
 from data_modules.base import Batch, FlowDataModule, resize
+from data_modules.cache import is_below
 from data_modules.clips import complain, read_image, unsafe_names
 from data_modules.protocols import protocol
 from mer import InputError
 
 COLUMNS = ("dataset", "subject", "clip", "emotion", "file")
+LARGEST = 10 << 20
+"""Bytes of a ``clips.csv`` that are read at most: a clip takes about 100."""
 
 
 class FlowMaps(FlowDataModule):
     """A folder of images and a ``clips.csv``.
 
     Layout: ``clips.csv`` with the columns ``dataset, subject, clip, emotion, file``, ``file`` relative to the folder.
+    It has to lie below it as written; links in the folder are followed.
     Pictures: red = u (right), green = v (down), blue = strain; 0..255 stands for -1..1 of u and v, and for 0..1 of the
     strain. ``emotion`` is the class of the protocol. Pictures of several sizes are resampled to one.
     """
@@ -34,8 +39,10 @@ class FlowMaps(FlowDataModule):
                 f"clips.csv with the columns {', '.join(COLUMNS)}; name the folder with DATA=... or --root."
             )
         try:
-            clips = pd.read_csv(sheet, dtype=str, keep_default_na=False)
-        except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+            if sheet.stat().st_size > LARGEST:
+                raise ValueError(f"it has over {LARGEST >> 20} MB")
+            clips = pd.read_csv(sheet, dtype=str, keep_default_na=False, index_col=False).fillna("")
+        except (OSError, ValueError) as error:
             raise InputError(f"{sheet}: is not a table of comma-separated values ({error})") from error
         missing = [column for column in COLUMNS if column not in clips]
         if missing:
@@ -50,17 +57,14 @@ class FlowMaps(FlowDataModule):
                 problems.append(
                     f"line {line}: emotion '{emotion}' is no class of '{self.protocol}': {', '.join(known)}"
                 )
-            if not self._inside(file):
+            if not is_below(file):
                 problems.append(f"line {line}: file '{file}' leads out of the folder")
-            elif not (self.root / file).is_file():
+            elif not os.path.isfile(self.root / file):
                 problems.append(f"line {line}: file '{file}' does not exist")
         complain(sheet, problems, "Mend clips.csv and run again.")
         if clips.empty:
             raise InputError(f"{sheet}: holds no clip")
         return clips
-
-    def _inside(self, file: str) -> bool:
-        return bool(file) and (self.root / file).resolve().is_relative_to(self.root.resolve())
 
     def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
         return clips.assign(target=clips["emotion"])

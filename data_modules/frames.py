@@ -1,13 +1,7 @@
 """From the frames of a clip to what is cached of it. No torch: these processes start fast."""
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +10,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules import workers as processes
 from data_modules.cache import write
 from data_modules.clips import read_image
+from data_modules.workers import Failure
 from mer import InputError
 from mer import apex as apexes
 from mer.faces import FaceFinder, alignment, centre_square, crop
@@ -31,9 +27,6 @@ what is cached."""
 
 TRIES = 5
 """Frames from the onset on in which a face is looked for."""
-
-AHEAD = 4
-"""Clips per process that may be computed before they are taken: a slow taker does not fill the memory."""
 
 Outcome = TypeVar("Outcome")
 
@@ -241,43 +234,34 @@ def spread(
         What it returned, in order.
 
     Raises:
-        InputError: If the cache cannot be written, or a process dies.
+        InputError: If the cache cannot be written, or a process dies twice over one clip.
     """
-    if not preparations:
-        return
-    context = multiprocessing.get_context("forkserver")
     count = max(1, min(workers, len(preparations)))
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
-    try:
-        waiting: deque[Future[Outcome]] = deque()
-        for one in preparations:
-            waiting.append(pool.submit(function, one))
-            if len(waiting) == AHEAD * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"one of the {count} processes that prepare clips has died, most often because the memory was used up: "
-            "run it again with fewer workers; what is prepared is kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    done: dict[int, Outcome] = {}
+    following = 0
+    jobs = [(one,) for one in preparations]
+    with closing(processes.run(function, jobs, [(_begin, ())] * count)) as ended:
+        for index, outcome in ended:
+            if isinstance(outcome, Failure):
+                raise _lost(preparations[index], outcome, count)
+            done[index] = outcome
+            while following in done:
+                yield done.pop(following)
+                following += 1
+
+
+def _lost(one: Preparation, failure: Failure, count: int) -> Exception:
+    if not failure.expected:
+        return failure.error()
+    clip = one.frames[0][1].parent if one.frames else one.target
+    return InputError(
+        f"{clip}: preparing this clip failed twice: {failure.reason}. If {count} processes use up the memory, run it "
+        "again with fewer --workers; what is prepared is kept"
+    )
 
 
 def _begin() -> None:
-    """Readies a worker: one thread of OpenCV; Ctrl-C is the parent's to answer, and it ends when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process once its parent has died without a word: nothing else would tell it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _read_like(onset: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:

@@ -13,7 +13,9 @@ from mer import InputError
 
 LARGEST = 10 << 20
 """Bytes of a workbook that are read at most: the largest real one has 70 kB."""
-LARGEST_UNPACKED = 100 << 20
+LARGEST_UNPACKED = 20 << 20
+MOST_WORKSHEETS, MOST_ROWS, MOST_COLUMNS = 20, 5_000, 100
+"""What a cell may claim of its place without costing hours; columns further to the right are not read."""
 Line = tuple[int, list[str]]
 """A row's number, and its cells."""
 _LAST_HEADER_ROW = 60  # SAMM's is row 14
@@ -115,6 +117,8 @@ def _texts(path: Path) -> dict[str, list[Line]]:
         if size <= LARGEST and unpacked <= LARGEST_UNPACKED:
             books = [openpyxl.load_workbook(path, read_only=True, data_only=values) for values in (True, False)]
             titles = [sheet.title for sheet in books[0].worksheets]
+            if len(titles) > MOST_WORKSHEETS:
+                raise ValueError(f"it has {len(titles)} worksheets, and no annotation has over {MOST_WORKSHEETS}")
             return {title: [*_lines(*(book[title] for book in books))] for title in titles}
     except Exception as error:  # openpyxl has no error of its own for a broken workbook
         raise InputError(f"{path}: is not an Excel workbook that opens ({error}); unpack it again") from error
@@ -127,8 +131,11 @@ def _texts(path: Path) -> dict[str, list[Line]]:
 def _lines(values, formulas) -> Iterator[Line]:
     for sheet in (values, formulas):
         sheet.reset_dimensions()  # what the file says of its own size may be wrong
-    rows = zip(values.iter_rows(values_only=True), formulas.iter_rows(values_only=True), strict=True)
+    most = {"max_row": MOST_ROWS + 1, "max_col": MOST_COLUMNS, "values_only": True}
+    rows = zip(values.iter_rows(**most), formulas.iter_rows(**most), strict=True)
     for number, pair in enumerate(rows, start=1):
+        if number > MOST_ROWS:
+            raise ValueError(f"a worksheet has over {MOST_ROWS} rows, as no annotation has")
         cells = zip(*pair, strict=True)
         yield number, [_text(formula if value is None else value) for value, formula in cells]
 

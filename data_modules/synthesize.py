@@ -5,21 +5,20 @@ subjects as are asked for: other proportions, mirrored, other hair, skin and lig
 of ``data_modules.action_units`` while the head sways a little. See ``synthesize``.
 """
 
-import multiprocessing
+import errno
 import os
 import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from data_modules import layouts
+from data_modules import disk, layouts
+from data_modules import workers as processes
 from data_modules.filming import film
 from data_modules.layouts import Layout, stand_ins
 from data_modules.layouts.layout import Clip
+from data_modules.workers import Failure
 from mer import InputError
 from mer.opencv import cv2
 
@@ -109,28 +108,31 @@ def _whole(root: Path) -> Iterator[Path]:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists and is not an empty folder: name another one, or remove it first")
     target = root.resolve()
-    try:
+    unfinished = disk.temporary(target)
+    with disk.writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"cannot write in {target.parent}: {error.strerror}; name another folder") from error
+        disk.remove_abandoned(target.parent, of=target.name)
+        unfinished.mkdir()
     try:
-        yield unfinished
-        unfinished.chmod(0o777 & ~_umask())
+        with disk.writing(target):
+            yield unfinished
         unfinished.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise InputError(f"{root} was made by another process meanwhile: name another folder, or use it") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _film(seed: int, size: tuple[int, int] | None, take: Take) -> None:
     folder, layout, clip = take
-    folder.mkdir(exist_ok=True)
-    film(folder, seed, size, layout, clip)
+    with disk.writing(folder):
+        folder.mkdir(exist_ok=True)
+        film(folder, seed, size, layout, clip)
 
 
 def _begin() -> None:
-    """Readies a worker: one thread, and Ctrl-C is the parent's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 
@@ -139,12 +141,11 @@ def _spread(work: Callable[[Take], None], takes: list[Take], workers: int) -> It
     if workers == 1:
         yield from map(work, takes)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        for future in as_completed([pool.submit(work, take) for take in takes]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(processes.run(work, [(take,) for take in takes], [(_begin, ())] * workers)) as ended:
+        for _, outcome in ended:
+            if isinstance(outcome, Failure):
+                raise outcome.error()
+            yield
 
 
 def _check(**numbers: tuple[int, int, int]) -> None:
@@ -155,9 +156,3 @@ def _check(**numbers: tuple[int, int, int]) -> None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

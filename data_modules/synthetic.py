@@ -7,6 +7,7 @@ from data_modules.casme2 import CASME2
 from data_modules.folders import Found
 from data_modules.progress import counting
 from data_modules.synthesize import synthesize
+from mer import InputError
 
 
 class Synthetic(CASME2):
@@ -26,5 +27,9 @@ class Synthetic(CASME2):
         """The folder's release; the folder is made where none is named and there is none."""
         if not self.root_is_given and not self.root.exists():
             with counting(f"synthetic faces in {self.root}") as count:
-                synthesize(self.root, workers=self.workers, progress=count)
+                try:
+                    synthesize(self.root, workers=self.workers, progress=count)
+                except InputError:
+                    if not self.root.exists():
+                        raise  # else another process has made it meanwhile, the same to the byte
         return super().found

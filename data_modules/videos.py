@@ -4,6 +4,7 @@ import multiprocessing
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
@@ -61,9 +62,10 @@ class VideoDataModule(ReleasedDataModule):
         super().__init__(**kwargs)
         if backend == "torch" and method != "tvl1":
             raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
-        if frames < 2 or frames % 2 or crop < 8:
+        if frames < 2 or frames % 2 or crop < flow.SMALLEST:
             raise InputError(
-                f"frames {frames} must be even, as they are read in pairs, and 2 or more; crop {crop} 8 or more"
+                f"frames {frames} must be even, as they are read in pairs, and 2 or more; crop {crop} {flow.SMALLEST} "
+                "or more, the least that flow is computed on"
             )
         self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
@@ -123,7 +125,15 @@ class VideoDataModule(ReleasedDataModule):
         """Fill the cache with the clips of the protocol that are not in it; name those that cannot be used."""
         clips = list(rows(self.label(self.all_clips)))
         wanted = [work for row in clips for work in self._preparations(row)]
-        pending = [work for work in wanted if not work.target.exists() and not reason(work).exists()]
+        wanted = [work for work in wanted if not reason(work).exists()]
+        with ThreadPoolExecutor(self.workers) as pool:
+            whole = list(pool.map(_is_whole, [work.target for work in wanted]))
+        pending = [work for work, is_whole in zip(wanted, whole, strict=True) if not is_whole]
+        damaged = [work.target for work in pending if work.target.exists()]
+        if damaged:
+            more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+            names = ", ".join(map(str, damaged[:3]))
+            warnings.warn(f"{names}{more}: damaged, made again", stacklevel=2)
         if pending:
             for folder in dict.fromkeys(work.target.parent for work in pending):
                 cache.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
@@ -163,8 +173,11 @@ class VideoDataModule(ReleasedDataModule):
     def _cached(self, work: Preparation, row) -> Batch:
         tensors = cache.read(work.target)
         if tensors is None:
+            computed = work.tensors()
+            tensors = cache.read(work.target)  # another worker that needs it may have been faster
+        if tensors is None:
             warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
-            (why,) = device_flow.finish([(work, work.tensors())], device_flow.devices()[0])
+            (why,) = device_flow.finish([(work, computed)], device_flow.devices()[0])
             tensors = cache.read(work.target)
             if tensors is None:
                 raise InputError(f"{row.subject} {row.clip}: {why}")
@@ -199,6 +212,20 @@ class VideoDataModule(ReleasedDataModule):
 def reason(work: Preparation) -> Path:
     """File that stands in the cache for a clip that cannot be used; it says why."""
     return work.target.with_suffix(".left_out")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        state = path.stat()
+    except OSError:
+        return False
+    return _opens(path, state.st_mtime_ns, state.st_size)
+
+
+@once
+def _opens(path: Path, *_state: int) -> bool:
+    """Whether a cached file is not damaged; every model of a sweep prepares the same clips, and one look is enough."""
+    return cache.read(path) is not None
 
 
 @once

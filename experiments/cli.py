@@ -1,15 +1,22 @@
 """The command ``mer``. What is heavy is imported inside the commands, so that ``mer --help`` answers at once."""
 
 import argparse
+import atexit
 import json
 import os
 import re
+import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from data_modules import DATASETS
+from data_modules import DATASETS, disk
+from experiments.slurm import request
 from mer import InputError, __version__, near
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from experiments.jobs import Job
 
 STATUS_OF_WRONG_INPUT = 2
+LONGEST = 32  # characters of a folder for temporary files: a socket is made far below it, whose path may have 107
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,15 +52,45 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0; 1 if folds failed; 2 if the input was wrong; 130 if it was interrupted.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        _end_tidily()
     try:
         return _run(arguments)
     except InputError as error:
         print(f"mer: {error}", file=sys.stderr)
         return STATUS_OF_WRONG_INPUT
-    except KeyboardInterrupt:
-        print("mer: interrupted; run the same command again to go on", file=sys.stderr)
+    except OSError as error:  # where no file of a sweep is written: a log that standard output is sent to, a library's
+        if error.errno not in disk.FULL:
+            raise
+        print(f"mer: {error.filename or 'a file'} cannot be written: {disk.REMEDIES[error.errno]}", file=sys.stderr)
+        return STATUS_OF_WRONG_INPUT
+    except KeyboardInterrupt as interrupt:
+        done = f", {interrupt}" if str(interrupt) else ""
+        print(f"mer: interrupted{done}; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _end_tidily() -> None:
+    """Have no process and no file of this program outlive it.
+
+    What ends it, a terminal that closes too, does so as Ctrl-C does. It has a folder of its own for temporary files;
+    a kill leaves that to the next program.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not if `nohup` has it ignored
+            signal.signal(number, interrupt)
+    place = tempfile.gettempdir()
+    own = disk.temporary(Path(place if len(place) < LONGEST else "/tmp", "mer"))
+    disk.remove_abandoned(own.parent, of="mer")
+    with suppress(OSError):  # then it has none of its own
+        own.mkdir()
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
 
 
 def _run(arguments: list[str]) -> int:
@@ -65,7 +103,7 @@ def _run(arguments: list[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    if options.command in ("inspect", "prepare", "train", "sweep"):
+    if options.command in ("inspect", "prepare", "train", "sweep", "search"):
         beyond, unknown = _class_options(unknown)[0] + beyond, _class_options(unknown)[1]
     else:
         unknown += beyond
@@ -118,22 +156,28 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     prepare = command("prepare", _prepare, "compute and cache what the models read")
     train = command("train", _train, "train and test one fold")
     sweep = command("sweep", _sweep, "train every fold that is not done, then report")
-    for added in (prepare, train, sweep):
+    search = command("search", _search, "choose a recipe among inner folds for each group of subjects, then test it")
+    for added in (prepare, train, sweep, search):
         _add_data(added)
         added.epilog = "Any option of a class may follow, e.g. --model.lr=1e-3 --data.size=56 --trainer.max_steps=200."
     train.add_argument("--fold", required=True, help="the subject to hold out, <database>-<subject>")
     train.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
-    for added in (train, sweep):
+    search.add_argument("--seeds", type=_integers, default=(0,), help="of the outer folds, comma-separated (default 0)")
+    search.add_argument("--trials", type=_positive, default=12, help="recipes tried, its own among them (default 12)")
+    for added in (train, sweep, search):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
         added.add_argument("--stacked", action="store_true", help="train many folds as one program; another cell")
     sweep.add_argument(
         "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
     )
+    sweep.add_argument("--folds", type=_names, default=(), help="comma-separated: train only these (default: all)")
     sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")
     sweep.add_argument(
         "--upload-pictures", action="store_true", help="add flow and attention, with faces, to what W&B is sent"
     )
+
+    request.add_options(sweep, _positive)
 
     status = command("status", _status, "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
@@ -144,7 +188,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
     sync = command("sync", _sync, "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", _dashboard, "make the page on W&B that compares what is in results")
-    for added in (train, sweep, status, report, inspect, sync, dashboard):
+    for added in (train, sweep, search, status, report, inspect, sync, dashboard):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, commands.choices
 
@@ -156,6 +200,9 @@ def _add_data(parser: Parser) -> None:
     parser.add_argument("--model", default="", help="comma-separated (default: the three architectures and ststnet)")
     parser.add_argument("--recipe", default="quick", help="quick (a schedule of minutes, default) or paper")
     parser.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
+    parser.add_argument(
+        "--allow", metavar="PACKAGE", action="append", default=[], help="let options name classes of this package too"
+    )
     _add_workers(parser)
 
 
@@ -177,6 +224,12 @@ def _integers(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers like 0,1,2")
     return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if not all(text.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of names like casme2-sub01,casme2-sub02")
+    return tuple(text.split(","))
 
 
 def _synthesize(options: argparse.Namespace) -> int:
@@ -206,14 +259,13 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     results = str(getattr(options, "results", ""))
     workers = options.workers or len(os.sched_getaffinity(0))
     shared["options"] = (*options.options, *["--stacked=true"] * getattr(options, "stacked", False))
+    shared["allow"] = tuple(getattr(options, "allow", ()))
     shared["folds_per_batch"] = getattr(options, "folds_per_batch", 0)
     return [Job(model=name, results=results, workers=workers, **shared) for name in names]
 
 
 def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tuple[str, ...]]:
     """The jobs with their accelerator, and the devices that they run on."""
-    from dataclasses import replace
-
     from experiments import executors
 
     devices = executors.devices(chosen, jobs[0].workers)
@@ -246,7 +298,9 @@ def _prepare(options: argparse.Namespace) -> int:
     jobs, _ = _on_devices(_jobs(options), None)  # as a sweep will, so that it finds what is prepared here
     from experiments.train import Experiment
 
-    for experiment in [Experiment(job) for job in jobs]:
+    experiments = [Experiment(job) for job in jobs]
+    disk.remove_abandoned(Path(options.cache), below=True)
+    for experiment in experiments:
         experiment.data.prepare_data()
     return 0
 
@@ -261,23 +315,39 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    jobs = _jobs(options)
+    jobs, slurm = _jobs(options), request.read(options)
     import mer.opencv  # noqa: F401  says what is missing before the workers' server trips over it
     from experiments import executors
 
-    if not options.dry_run:
+    if not options.dry_run and slurm is None:
         executors.warm_up()  # imports torch beside this process, which does the same
     from experiments.sweep import sweep
 
-    jobs, devices = _on_devices(jobs, options.devices)
+    if slurm is None:
+        jobs, devices = _on_devices(jobs, options.devices)
+    else:
+        jobs, devices = [replace(job, accelerator=slurm.accelerator) for job in jobs], ("cpu",)
     return sweep(
         jobs,
         options.seeds,
         devices,
-        _console(),
+        _console(stderr=bool(slurm and slurm.print_only)),  # what is printed there goes to a shell
+        folds=options.folds,
         dry_run=options.dry_run,
         upload_pictures=options.upload_pictures,
+        slurm=slurm,
     )
+
+
+def _search(options: argparse.Namespace) -> int:
+    jobs, devices = _on_devices(_jobs(options), options.devices)
+    if len(jobs) > 1:
+        raise InputError("mer search takes one model; name it with --model")
+    from experiments import executors
+    from experiments.search import search
+
+    executors.warm_up()
+    return search(jobs[0], options.seeds, devices, _console(), options.trials)
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -293,10 +363,10 @@ def _dashboard(options: argparse.Namespace) -> int:
     return 0
 
 
-def _console() -> "Console":
+def _console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=150)
+    return Console(stderr=stderr) if sys.stdout.isatty() else Console(stderr=stderr, width=150)
 
 
 def _status(options: argparse.Namespace) -> int:

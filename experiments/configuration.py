@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from data_modules import DATASETS
 from data_modules.base import FlowDataModule
 from data_modules.protocols import protocol
+from experiments import trust
 from experiments.jobs import Job, load_class, near
 from mer import InputError
 from mer.task import Task
@@ -57,6 +58,8 @@ class FoldCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse these arguments, whatever the command line of the process is."""
         self.config = parser.parse_args(args)
+        if self.config.seed_everything is not False:
+            raise InputError("leave --seed_everything away: seeds are given with --seeds, or --seed of mer train")
 
     def instantiate_classes(self) -> None:
         """Leave it to ``Experiment``."""
@@ -66,13 +69,23 @@ def parse(job: Job) -> FoldCLI:
     """The job's configuration.
 
     Raises:
-        InputError: If the job has an option that there is not, or the options do not fit one another.
+        InputError: If the job has an option that there is not, or names a class that it may not, or the options do not
+            fit one another.
     """
+    trust.trust(job.allow)
     arguments = ["--config", yaml.safe_dump(_configuration(job))]
     try:
         cli = FoldCLI([*arguments, *job.options])
     except ArgumentError as error:
         raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"a file named in {' '.join(job.options)[:200]} cannot be read: {error}") from error
+    cli.config.pop("config")  # where it was read from is no part of it
+    if not all(isinstance(cli.config[name], Namespace) for name in ("model", "data", "trainer")):
+        raise InputError("model, data and trainer are mappings, and cannot be null")
+    trust.check_names(cli.config)
+    if cli.config.trainer.logger is not None:
+        raise InputError("runs are logged to Weights & Biases by mer itself: leave --trainer.logger away")
     if cli.config.trainer.precision is None:
         cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
     if cli.config.stacked:
@@ -119,18 +132,25 @@ def _configuration(job: Job) -> dict:
 
 def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
     """One line for a wrong option: which, and what it may have meant."""
+    text = str(error)
+    if denied := re.search(r"Importing '([^']*)' is not allowed", text):
+        package = denied[1].split(".")[0]
+        return (
+            f"'{denied[1]}' is not imported: a configuration may name classes of {', '.join(trust.PACKAGES)}; if you "
+            f"trust it, add --allow {package}"
+        )
     known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
     for option in options:
-        name = option.split("=")[0].replace("init_args.", "")
-        if name.startswith("--") and name not in known and name in str(error).replace("init_args.", "") + name:
+        name = option.split("=")[0].replace("init_args.", "").removesuffix("+")
+        if name.startswith("--") and name not in known and name in text.replace("init_args.", "") + name:
             return f"unknown option {name}{near(name, known)}"
-    text = str(error)
     if found := re.search(r"Expected an? (.+)\. Got value: (.*)", text):
         names = re.findall(r'Parser key "(.+)"', text[: found.start()])
         wanted = re.sub(r"typing\.Literal\[(.*)\]|<class '(.*)'>", r"\1\2", found[1])
-        return f"--{'.'.join(names)} has to be {wanted}, not {found[2]}"
+        return f"--{'.'.join(names)} has to be {wanted}, not {found[2][:200]}"
     return "option not accepted: " + " ".join(text.split())[:600]
 
 
 def _has_bf16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    """Whether the GPU has it; those of a cluster do, as far as a machine can tell that has none."""
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)

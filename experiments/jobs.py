@@ -24,6 +24,7 @@ class Job:
         accelerator: ``cpu`` or ``gpu``: what the folds are trained on.
         folds_per_batch: Folds of a stacked recipe that are trained as one program; 0 for as many as memory allows.
         options: Options of classes, ``--model.lr=1e-3``.
+        allow: Packages whose classes the options may name besides those that they always may, see ``trust``.
 
     Raises:
         InputError: If one of the names is unknown; the message has those that are near.
@@ -40,6 +41,7 @@ class Job:
     accelerator: str = "cpu"
     folds_per_batch: int = 0
     options: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
     def __post_init__(self):
         check("dataset", self.dataset, list(DATASETS))

@@ -175,6 +175,8 @@ class Experiment:
         file = self._first_file(first, fold, seed)
         weights = cache.read(file)
         if weights is None:
+            if file.exists():
+                warnings.warn(f"{file}: damaged, trained again", stacklevel=2)
             torch.manual_seed(generator("noise of the first stage", seed, fold).initial_seed())
             _trainer(arguments, curve, max_steps=first.steps).fit(first, datamodule=self.data)
             weights = {name: tensor.cpu().numpy() for name, tensor in first.state_dict().items()}
@@ -279,7 +281,7 @@ def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
 
 def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: object) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning.pytorch")
+    warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
     own = {
         "logger": curve,
         "callbacks": [*(arguments.callbacks or []), *watchers, LearningRateMonitor()],

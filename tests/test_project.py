@@ -78,3 +78,21 @@ def test_every_package_is_declared():
 )
 def test_yaml_opens(path):
     assert isinstance(yaml.safe_load((ROOT / path).read_text()), dict)
+
+
+UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}  # reading runs what was written
+
+
+@pytest.mark.parametrize(("layer", "path"), SOURCES, ids=[str(path.relative_to(ROOT)) for _, path in SOURCES])
+def test_nothing_that_is_read_can_run(layer, path):
+    assert not UNSAFE & set(imported(path))
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if not isinstance(node, ast.Call):
+            continue
+        call, options = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+        assert call not in ("eval", "exec", "compile", "os.system", "os.popen"), call
+        assert options.get("shell", "False") == options.get("allow_pickle", "False") == "False", call
+        assert not re.fullmatch(r"yaml\.(load|unsafe_load|full_load)(_all)?", call), call
+        assert not call.endswith("load_from_checkpoint") and not call.startswith("torch.hub"), call
+        if call == "torch.load":
+            assert options.get("weights_only") == "True", call

@@ -8,17 +8,20 @@ from rich.console import Console
 from experiments.report import boards, page, terminal
 from experiments.report.boards import seed_status, status
 from experiments.results import Cell
+from experiments.slurm import records
 from mer import InputError
 
 __all__ = ["build", "seed_status", "show", "status", "write"]
 
 
 def show(results: Path, console: Console, only: Sequence[Cell] = ()) -> None:
-    """Print the leaderboards."""
-    found = boards.read(results, only)
+    """Print the leaderboards, and what SLURM does if they are those of all cells."""
+    found, left_out = boards.read(results, only)
     if not found:
-        console.print(f"no fold is done yet under {results}")
-    terminal.show(found, console)
+        console.print(f"no fold is done yet under {results}", markup=False)
+    terminal.show(found, left_out, console)
+    if not only:
+        terminal.show_jobs(records.progress(results), console)
 
 
 def write(results: Path, cache: Path | None = None) -> Path:
@@ -31,7 +34,7 @@ def write(results: Path, cache: Path | None = None) -> Path:
     Returns:
         The page.
     """
-    return page.write(boards.read(results), results, cache)
+    return page.write(*boards.read(results), results, cache)
 
 
 def build(results: Path, console: Console, cache: Path | None) -> Path:
@@ -42,8 +45,11 @@ def build(results: Path, console: Console, cache: Path | None) -> Path:
     """
     if not results.is_dir():
         raise InputError(f"{results}: there is no such folder; name the results of a sweep with --results")
-    found = boards.read(results)
+    found, left_out = boards.read(results)
     if not found:
-        raise InputError(f"{results}: no fold is done there; run mer sweep first, or name its results with --results")
-    terminal.show(found, console)
-    return page.write(found, results, cache)
+        told = "".join(f"\n  left out: {text}" for text in left_out[:20])
+        raise InputError(
+            f"{results}: no fold is done there; run mer sweep first, or name its results with --results{told}"
+        )
+    terminal.show(found, left_out, console)
+    return page.write(found, left_out, results, cache)

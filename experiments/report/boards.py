@@ -12,7 +12,8 @@ from data_modules.protocols import SPLITS, is_inner
 from experiments import references
 from experiments.report.figures import KINDS, pooled_scores, summary
 from experiments.results import Cell, cells
-from mer import significance
+from experiments.slurm import records
+from mer import InputError, significance
 
 MAJORITY, LOOK_UP = "majority class", "action units, looked up"
 
@@ -24,13 +25,7 @@ class Row:
     cell: Cell
     seeds: list[int]
     tables: list[pd.DataFrame]  # pooled predictions, one table per seed
-
-    @classmethod
-    def of(cls, cell: Cell) -> "Row | None":
-        """The seeds that have a fold done; None if there are none."""
-        tables = {seed: cell.pooled(seed) for seed in cell.seeds()}
-        done = {seed: table for seed, table in tables.items() if not table.empty}
-        return cls(cell, list(done), list(done.values())) if done else None
+    folds: list[list[str]]  # that are done, likewise
 
     @property
     def name(self) -> str:
@@ -38,7 +33,7 @@ class Row:
 
     @cached_property
     def done(self) -> int:
-        return sum(len(self.cell.done(seed)) for seed in self.seeds)
+        return sum(map(len, self.folds))
 
     @property
     def total(self) -> int:
@@ -50,7 +45,7 @@ class Row:
 
     @cached_property
     def facts(self) -> list[dict]:
-        return [facts for seed in self.seeds for facts in self.cell.facts(seed)]
+        return [facts for each in zip(self.seeds, self.folds) for facts in self.cell.facts(*each)]
 
     @cached_property
     def summary(self) -> dict:
@@ -175,7 +170,8 @@ class Board:
 
 
 def status(results: Path) -> list[dict]:
-    """Folds done and pooled scores of every cell and seed, ready for JSON."""
+    """Folds done and scores of every cell and seed, files left out, and what SLURM does, ready for JSON."""
+    counts = records.progress(results).counts
     return [
         {
             "dataset": cell.dataset,
@@ -183,34 +179,60 @@ def status(results: Path) -> list[dict]:
             "split": cell.split,
             "model": cell.model,
             "digest": cell.digest,
-            "seeds": [_seed_status(cell, *each) for each in zip(row.seeds, row.tables)] if row else [],
+            "seeds": [_seed_status(cell, *each) for each in zip(row.seeds, row.tables, row.folds)] if row else [],
             "summary": row.summary if row else {},
+            "left_out": left_out,
+            "jobs": [
+                {"seed": seed, **{state: states[state] for state in records.STATES}}
+                for (other, seed), states in sorted(counts.items(), key=lambda item: item[0][1])
+                if other == cell
+            ],
         }
         for cell in cells(results)
-        for row in [Row.of(cell)]
+        for row, left_out in [_row(cell)]
     ]
 
 
 def seed_status(cell: Cell, seed: int) -> dict:
     """Folds done and pooled scores of one seed of a cell."""
-    return _seed_status(cell, seed, cell.pooled(seed))
+    pool = cell.pool(seed)
+    return _seed_status(cell, seed, pool.table, pool.done)
 
 
-def _seed_status(cell: Cell, seed: int, table: pd.DataFrame) -> dict:
+def _seed_status(cell: Cell, seed: int, table: pd.DataFrame, done: Sequence[str]) -> dict:
     return {
         "seed": seed,
-        "folds_done": len(cell.done(seed)),
+        "folds_done": len(done),
         "folds_total": len(cell.folds),
         **{kind: pooled_scores(table, cell.classes, column) for kind, column in KINDS.items()},
     }
 
 
-def read(results: Path, only: Sequence[Cell] = ()) -> list[Board]:
-    """Every board of a results folder that has a fold done; scores of inner folds only where they are asked for."""
-    found = []
+def read(results: Path, only: Sequence[Cell] = ()) -> tuple[list[Board], list[str]]:
+    """Every board of a results folder that has a fold done; scores of inner folds only where they are asked for.
+
+    Returns:
+        The boards, and the files that are left out because they are not valid, each with the reason.
+    """
+    found, left_out = [], []
     chosen = only or [cell for cell in cells(results) if not is_inner(cell.split)]
     for key, group in groupby(chosen, key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
-        rows = [row for row in map(Row.of, group) if row is not None]
+        rows = []
+        for row, faults in map(_row, group):
+            rows += [row] if row else []
+            left_out += faults
         if rows:
             found.append(Board(*key, sorted(rows, key=lambda row: (not row.complete, -row.uf1))))
-    return found
+    return found, left_out
+
+
+def _row(cell: Cell) -> tuple[Row | None, list[str]]:
+    """The seeds of a cell that have a fold done, None if there are none; and the files that are left out."""
+    try:
+        pools = {seed: cell.pool(seed) for seed in cell.seeds()}
+    except InputError as error:  # without its clips nothing can be said of any fold
+        return None, [str(error)]
+    left_out = [f"{cell.file(seed, fold)}: {why}" for seed in pools for fold, why in pools[seed].faults.items()]
+    done = {seed: pool for seed, pool in pools.items() if pool.done}
+    row = Row(cell, list(done), [pool.table for pool in done.values()], [pool.done for pool in done.values()])
+    return (row if done else None), left_out

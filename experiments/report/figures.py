@@ -60,30 +60,29 @@ def summary(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict:
         figure has ``mean`` and ``deviation`` over the seeds (None for a single one) and, for a score, ``low`` and
         ``high``.
     """
+    names = sorted(set.intersection(*(set(table["dataset"]) for table in tables)))
     with _absent_classes_are_told_elsewhere():
+        whole = _kinds(tables, classes)
+        several = len(names) > 1 or any(set(table["dataset"]) != set(names) for table in tables)
+        parts = {name: [table[table["dataset"] == name] for table in tables] for name in names} if several else {}
         return {
-            **_kinds(tables, classes),
-            "parts": {
-                name: {"clips": len(parts[0]), **_kinds(parts, classes)}
-                for name in sorted(set.intersection(*(set(table["dataset"]) for table in tables)))
-                for parts in [[table[table["dataset"] == name] for table in tables]]
-            },
+            **whole,
+            "parts": {name: {"clips": len(part[0]), **_kinds(part, classes)} for name, part in parts.items()}
+            or {name: {"clips": len(tables[0]), **whole} for name in names},
             "classes": _classes(tables, classes),
         }
 
 
 def _kinds(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict[str, dict[str, dict]]:
+    return {kind: _scores(tables, classes, column) for kind, column in KINDS.items() if column in tables[0]}
+
+
+def _scores(tables: Sequence[pd.DataFrame], classes: Sequence[str], column: str) -> dict[str, dict]:
+    values = [metrics.scores(table, classes, column) for table in tables]
     return {
-        kind: {name: _score(tables, classes, name, column) for name in metrics.SCORES}
-        for kind, column in KINDS.items()
-        if column in tables[0]
+        name: {**_over_seeds([each[name] for each in values]), "low": low, "high": high}
+        for name, (low, high) in metrics.intervals(tables, classes, column).items()
     }
-
-
-def _score(tables: Sequence[pd.DataFrame], classes: Sequence[str], name: str, column: str) -> dict:
-    low, high = metrics.interval(tables, classes, name, column)
-    values = [metrics.scores(table, classes, column)[name] for table in tables]
-    return {**_over_seeds(values), "low": low, "high": high}
 
 
 def _classes(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict[str, dict]:

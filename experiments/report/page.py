@@ -104,11 +104,12 @@ class Section:
         )
 
 
-def write(boards: Sequence[Board], results: Path, cache: Path | None) -> Path:
+def write(boards: Sequence[Board], left_out: Sequence[str], results: Path, cache: Path | None) -> Path:
     """Write both.
 
     Args:
         boards: What there is to show; with none, the page says so.
+        left_out: Files that are no results, and why; only their number is told, as their paths are this machine's.
         results: The results folder.
         cache: Where the faces of the gallery are; None leaves them out.
 
@@ -116,13 +117,14 @@ def write(boards: Sequence[Board], results: Path, cache: Path | None) -> Path:
         The page.
     """
     sections = [Section(board, cache) for board in boards]
-    texts = {"report.md": markdown(sections), "index.html": html(sections)}
+    told = f"{len(left_out)} damaged file(s) are left out; `mer status` names them." if left_out else ""
+    texts = {"report.md": markdown(sections, told), "index.html": html(sections, told)}
     for name, text in texts.items():
-        write_text(results / "report" / name, text)
+        write_text(results / "report" / name, text.encode("utf-8", "backslashreplace").decode())
     return results / "report/index.html"
 
 
-def html(sections: Sequence[Section]) -> str:
+def html(sections: Sequence[Section], left_out: str = "") -> str:
     """The page; every text in it is escaped."""
     environment = Environment(
         loader=PackageLoader("experiments.report"),
@@ -132,13 +134,19 @@ def html(sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("index.html").render(
-        sections=sections, overview=_overview(sections), note=NOTE, references=REFERENCES, version=__version__
+        sections=sections,
+        overview=_overview(sections),
+        note=NOTE,
+        left_out=left_out,
+        references=REFERENCES,
+        version=__version__,
     )
 
 
-def markdown(sections: Sequence[Section]) -> str:
+def markdown(sections: Sequence[Section], left_out: str = "") -> str:
     """The same answers and tables, without charts and pictures."""
     lines = ["# Micro-expression recognition, leaving subjects out", "", NOTE, "", REFERENCES, ""]
+    lines += [left_out, ""] if left_out else []
     if not sections:
         lines += ["No fold is done yet.", ""]
     if overview := _overview(sections):

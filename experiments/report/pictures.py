@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ def _sources(row: Row, cache: Path | None) -> Iterator[_Sources]:
         clip = pd.concat([clip, known.loc[tuple(clip[keys])].drop("target")])
         kept = maps.arrays(row.cell, row.seeds[0], clip["fold"], sizes[clip["fold"]])
         of_clip = {name: array[clip["position"]] for name, array in kept.items()}
-        cached = _cached(cache, clip.get("cached", "")) or {}
+        cached = (cache and clip_cache.read_named(cache, clip.get("cached", ""))) or {}
         yield _Sources(
             clip,
             right,
@@ -133,13 +133,6 @@ def _sources(row: Row, cache: Path | None) -> Iterator[_Sources]:
             cached.get("flow", of_clip.get("flow")),
             of_clip.get("attention"),
         )
-
-
-def _cached(cache: Path | None, name: str) -> dict[str, NDArray] | None:
-    path = PurePosixPath(name)
-    if cache is None or not name or path.is_absolute() or ".." in path.parts:
-        return None
-    return clip_cache.read(cache / path)
 
 
 def _face(crop: NDArray | None) -> NDArray[np.uint8] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import yaml
 
+from experiments.plain_yaml import check_yaml
 from experiments.report.boards import Board, Row
 from experiments.report.tables import MODEL, Line, Table
 
@@ -36,7 +37,9 @@ def recipes(board: Board) -> Table | None:
 
 def _config(row: Row) -> object:
     try:
-        return yaml.safe_load((row.cell.folder / "config.yaml").read_text())
+        text = (row.cell.folder / "config.yaml").read_text()
+        check_yaml(text)
+        return yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
 

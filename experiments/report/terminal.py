@@ -4,25 +4,50 @@ from collections.abc import Sequence
 from statistics import mean
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.report.boards import Board
 from experiments.report.figures import interval, number, spread
+from experiments.slurm.records import STATES, UNKNOWN, Progress
 
+MOST_LOGS = 5  # of jobs that failed: the latest
 HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds")
 
 
-def show(boards: Sequence[Board], console: Console) -> None:
-    """Print the leaderboards, UF1 by database, and seconds."""
+def show(boards: Sequence[Board], left_out: Sequence[str], console: Console) -> None:
+    """Print the leaderboards, UF1 by database, seconds, and the files that are no results."""
     for board in boards:
-        table = Table(title=board.title, title_justify="left")
+        table = Table(title=escape(board.title), title_justify="left")
         for name in HEADER:
             table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
         for texts in _lines(board):
-            table.add_row(*texts)
+            table.add_row(*map(escape, texts))
         console.print(table)
         for line in _remarks(board):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    lines = [f"left out: {text}" for text in left_out]
+    for line in [*lines, "the next sweep moves these aside and trains their folds again"] if lines else []:
+        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+def show_jobs(progress: Progress, console: Console) -> None:
+    """Print how many folds are done, running, queued or lost of every cell and seed that SLURM works at."""
+    if progress.counts:
+        table = Table(title="SLURM, folds", title_justify="left")
+        names = [name for name in STATES if name != UNKNOWN or any(counts[name] for counts in progress.counts.values())]
+        for name in ("model", "dataset", "seed", "done", *names):
+            table.add_column(name, justify="left" if name in ("model", "dataset") else "right", no_wrap=True)
+        for (cell, seed), counts in progress.counts.items():
+            done = f"{len(cell.done(seed))} / {len(cell.folds)}"
+            name = f"{cell.model} ({cell.digest[:6]})"
+            table.add_row(name, cell.dataset, str(seed), done, *(str(counts[state]) for state in names))
+        console.print(table)
+    waiting = ", ".join(f"{reason} ({count} jobs)" for reason, count in progress.reasons.most_common())
+    lines = [f"failed or cancelled: {log}" for log in progress.logs[-MOST_LOGS:]]
+    lines += [f"queued because of: {waiting}"] * bool(waiting) + [progress.problem] * bool(progress.problem)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _lines(board: Board) -> list[tuple[str, ...]]:
@@ -45,6 +70,6 @@ def _remarks(board: Board) -> list[str]:
             parts = row.summary["parts"].items()
             scores = ", ".join(f"{name} {spread(part['honest']['uf1'])}" for name, part in parts)
             lines.append(f"{row.name}, UF1 by database: {scores}")
-    seconds = {row.name: [facts["seconds"] for facts in row.facts] for row in board.rows}
+    seconds = {row.name: [facts["seconds"] for facts in row.facts if "seconds" in facts] for row in board.rows}
     told = ", ".join(f"{name} {mean(values):.1f}" for name, values in seconds.items() if values)
     return [*lines, f"seconds per fold: {told}"]

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from data_modules import cache
@@ -32,7 +30,7 @@ def pictures(cell: Cell, seed: int, cached: Path) -> dict[str, list[Image | None
     flows, maps, rows = [], [], []
     for fold in cell.done(seed):
         path = cell.file(seed, fold).with_suffix(".safetensors")
-        tensors = safetensors.numpy.load_file(path) if path.exists() else {}
+        tensors = cache.read(path) or {}
         table = cell.read(seed, fold)
         rows += table[["dataset", "subject", "clip"]].itertuples(index=False, name=None)
         for kept, name in ((flows, "flow"), (maps, "attention")):
@@ -44,7 +42,7 @@ def pictures(cell: Cell, seed: int, cached: Path) -> dict[str, list[Image | None
         columns["flow"] = [None if flow is None else _enlarged(colours(flow, full)) for flow in flows]
     if any(one is not None for one in maps):
         columns["attention"] = [
-            None if one is None else overlay(one, _apex(cached / faces[row]) if faces.get(row) else None)
+            None if one is None else overlay(one, (cache.read_named(cached, faces.get(row, "")) or {}).get("apex"))
             for one, row in zip(maps, rows, strict=True)
         ]
     return columns
@@ -61,14 +59,9 @@ def overlay(attention: NDArray[np.floating], face: Image | None) -> Image:
 
 def _faces(cell: Cell) -> dict[tuple[str, str, str], str]:
     """Path of each clip's cached file below the cache folder, where there is one."""
-    clips = pd.read_csv(cell.folder / "clips.csv", dtype=str, keep_default_na=False)
-    if "cached" not in clips:
+    if "cached" not in cell.clips:
         return {}
-    return {(row.dataset, row.subject, row.clip): str(row.cached) for row in clips.itertuples()}
-
-
-def _apex(path: Path) -> Image | None:
-    return (cache.read(path) or {}).get("apex")
+    return {(row.dataset, row.subject, row.clip): str(row.cached) for row in cell.clips.itertuples()}
 
 
 def _enlarged(image: Image) -> Image:

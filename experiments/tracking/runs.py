@@ -102,8 +102,7 @@ def summary(cell: Cell, seed: int) -> dict[str, float]:
     for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
         if table.empty or not status[kind]:
             continue
-        for score in metrics.SCORES:
-            low, high = metrics.interval([table], cell.classes, score, column)
+        for score, (low, high) in metrics.intervals([table], cell.classes, column).items():
             status[kind] |= {f"{score}_low": low, f"{score}_high": high}
         status[kind] = status[kind] | {"classes": metrics.per_class(table, cell.classes, column)}
     if is_inner(cell.split):

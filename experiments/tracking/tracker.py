@@ -4,15 +4,17 @@ A refused key, a network that swallows everything, a full disk or a kill cost on
 confirmed is logged once more by a fresh process, offline, and after that no more.
 """
 
-import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import time
 from collections import deque
 from multiprocessing.connection import Connection
 from pathlib import Path
+from uuid import uuid4
 
+from data_modules import workers
 from experiments.tracking.runs import Entry, Log
 from experiments.tracking.trials import is_trial
 
@@ -54,14 +56,14 @@ class Tracker:
 
     def _start(self) -> None:
         self.tries += 1
-        context = multiprocessing.get_context("forkserver")
-        self.connection, theirs = context.Pipe()
+        self.connection, theirs = workers.CONTEXT.Pipe()
         # Its own, because wandb leaves much behind in it.
-        self.temporary = tempfile.TemporaryDirectory(prefix="mer-", ignore_cleanup_errors=True)
-        environment = {**os.environ, "TMPDIR": self.temporary.name}
+        self.temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")
+        environment = {**os.environ, "TMPDIR": str(self.temporary)}
         arguments = (theirs, self.results, self.offline, environment, os.getpid())
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
+        self.process = workers.CONTEXT.Process(target=serve, args=arguments, daemon=True)
+        with workers.for_children():
+            self.process.start()
         theirs.close()
         self.ready, self.busy = False, False
 
@@ -71,7 +73,7 @@ class Tracker:
             self.process.join(ENDING)
         self.process.kill()
         self.process.join()
-        self.temporary.cleanup()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _advance(self, wait: bool = False) -> None:
         """Hand over the next entry, if the last one is logged."""
@@ -115,7 +117,8 @@ class Tracker:
 
 def serve(connection: Connection, results: Path, offline: bool, environment: dict[str, str], sweep: int) -> None:
     """Log the entries that come over the connection; answer each with what went wrong, or nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    workers.end_with_parent(lambda: os._exit(1))
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # to be looked up in this environment
@@ -126,6 +129,7 @@ def serve(connection: Connection, results: Path, offline: bool, environment: dic
         for stream in (1, 2):
             os.dup2(nothing.fileno(), stream)
     try:
+        Path(environment["TMPDIR"]).mkdir(exist_ok=True)
         log = Log(results, offline, sweep)
         connection.send("")
         while True:

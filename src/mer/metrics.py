@@ -9,6 +9,7 @@ A table of predictions has one row per tested clip and the columns ``dataset``, 
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,24 @@ def interval(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a score, over subjects (Efron and Tibshirani, 1993).
+    """Interval of one score, see ``intervals``.
+
+    Raises:
+        ValueError: As ``intervals``.
+        KeyError: If there is no such score.
+    """
+    return intervals(tables, classes, prediction, level, samples, seed)[score]
+
+
+def intervals(
+    tables: Sequence[pd.DataFrame],
+    classes: Sequence[str],
+    prediction: str = "prediction",
+    level: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of the scores, over subjects (Efron and Tibshirani, 1993).
 
     Whole subjects are drawn with replacement, because the clips of one face are not independent. A subject is the
     pair (dataset, subject). A draw without any clip of a class counts 0 for it, as the score does. The order of the
@@ -177,29 +195,41 @@ def interval(
         tables: Predictions, one row per clip, one table per seed; the score is the mean over the seeds, and every seed
             has the same subjects in a draw.
         classes: The protocol's classes.
-        score: ``uf1``, ``uar`` or ``accuracy``.
         prediction: Column that holds the predicted class.
         level: Share of the draws between the two ends.
         samples: Number of draws.
         seed: Seed of the draws.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end of ``uf1``, ``uar`` and ``accuracy``.
 
     Raises:
         ValueError: If a table is empty, a column is missing or a class is none of ``classes``.
-        KeyError: If there is no such score.
     """
     if not tables or any(table.empty for table in tables):
         raise ValueError("there is no interval of no predictions: a table is empty")
     keys = pd.MultiIndex.from_frame(pd.concat(tables)[["dataset", "subject"]]).unique().sort_values()
-    draws = np.random.default_rng(seed).multinomial(len(keys), np.full(len(keys), 1 / len(keys)), size=samples)
-    total = np.zeros(samples)
+    draws = _draws(len(keys), samples, seed)
+    totals = {name: np.zeros(samples) for name in SCORES}
     for table in tables:
         matrices = confusion_by_subject(table, classes, keys, prediction).reshape(len(keys), -1)
-        total += SCORES[score]((draws @ matrices).reshape(samples, len(classes), len(classes)))
-    low, high = np.quantile(total / len(tables), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        # Counts are exact in float64, and only that is multiplied fast.
+        drawn = (draws @ matrices.astype(np.float64)).reshape(samples, len(classes), len(classes))
+        for name, score in SCORES.items():
+            totals[name] += score(drawn)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    return {
+        name: (float(low), float(high))
+        for name, total in totals.items()
+        for low, high in [np.quantile(total / len(tables), ends)]
+    }
+
+
+@lru_cache(maxsize=16)
+def _draws(subjects: int, samples: int, seed: int) -> NDArray[np.float64]:
+    """How often each subject is in each draw, shape (samples, subjects)."""
+    draws = np.random.default_rng(seed).multinomial(subjects, np.full(subjects, 1 / subjects), size=samples)
+    return draws.astype(np.float64)
 
 
 def _codes(table: pd.DataFrame, classes: Sequence[str], column: str) -> NDArray[np.int64]:

@@ -4,9 +4,13 @@ Its wheel leaves a few libraries to the system (libGL, GLib), which servers and 
 OpenCV too, so a module that uses both imports this one first.
 """
 
+import os
 import re
 
 from mer import InputError
+
+# A file of a few bytes may claim to hold a billion pixels; 8K video has fewer than these. Read on import.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 25))
 
 try:
     import cv2

@@ -133,6 +133,16 @@ def test_digest_names_the_settings():
         cache.digest({"lr": float("nan")})
 
 
+def test_a_path_in_a_table_stays_in_its_folder(tmp_path):
+    cache.write(tmp_path / "cache/deep/clip.safetensors", TENSORS)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "cache")
+    for folder, name in (("cache", "deep/clip.safetensors"), (".", "elsewhere/deep/clip.safetensors")):
+        assert cache.read_named(tmp_path / folder, name) is not None
+    outside = ["../cache/deep/clip.safetensors", str(tmp_path / "cache/deep/clip.safetensors"), "", "\0", "C:/x"]
+    for name in (*outside, "deep/../deep/clip.safetensors", "..\\x", "\\\\host\\x"):
+        assert not cache.is_below(name) and cache.read_named(tmp_path / "cache", name) is None, name
+
+
 names = st.text(min_size=0, max_size=100)
 
 

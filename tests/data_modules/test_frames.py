@@ -193,14 +193,15 @@ def test_nothing_to_do():
     assert list(frames.run([], 2)) == []
 
 
-def test_a_worker_that_dies_is_one_clear_error(monkeypatch):
-    class Pool(frames.ProcessPoolExecutor):
-        def submit(self, function, one):
-            return super().submit(os._exit, 9)
+class Fatal(FlowPreparation):
+    def run(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(frames, "ProcessPoolExecutor", Pool)
-    with pytest.raises(InputError, match="fewer workers"):
-        list(frames.run([FlowPreparation(frames=(), target=Path("x"), size=128, apex=None, method="dis")] * 3, 2))
+
+def test_a_clip_that_kills_its_process_is_one_clear_error(tmp_path):
+    work = [Fatal(frames=((1, tmp_path / "clip/1.jpg"),), target=tmp_path, size=128, apex=None, method="dis")] * 3
+    with pytest.raises(InputError, match="clip: .*twice.*SIGKILL.*fewer --workers"):
+        list(frames.spread(Fatal.run, work, 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from data_modules import synthetic
 from data_modules.action_units import ACTION_UNITS, EMOTIONS, Field, parse
 from data_modules.filming import Sway, true_flow
 from data_modules.layouts import LAYOUTS
@@ -238,3 +239,23 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         synthesize(tmp_path / "data", subjects=1, clips=2, size=(320, 240), workers=1, progress=interrupt)
     assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_second_leaves_the_folder_of_the_first_alone(tmp_path):
+    def other(done: int, total: int) -> None:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data/of the first").touch()
+
+    with pytest.raises(InputError, match="made by another process meanwhile"):
+        synthesize(tmp_path / "data", subjects=1, clips=1, size=(320, 240), workers=1, progress=other)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "of the first"]
+
+
+def test_faces_that_another_sweep_has_made_meanwhile_are_taken(tmp_path, monkeypatch):
+    def second(root, **options):
+        synthesize(root, subjects=2, clips=2, size=(320, 240), workers=1)
+        raise InputError(f"{root} was made by another process meanwhile")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(synthetic, "synthesize", second)
+    assert len(synthetic.Synthetic().all_clips) == 4

@@ -23,4 +23,4 @@ def page(root):
 @pytest.fixture(scope="session")
 def board(root):
     """The one of three models."""
-    return next(one for one in boards.read(root / "results") if one.dataset == "megc2019")
+    return next(one for one in boards.read(root / "results")[0] if one.dataset == "megc2019")

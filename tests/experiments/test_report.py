@@ -100,7 +100,7 @@ def test_an_unfinished_model_is_not_ranked(root, tmp_path):
     for path in tmp_path.glob("*/*/*/ahmsa_net-*/seed1/samm-*.csv"):
         path.unlink()
     report.write(tmp_path)
-    (board,) = boards.read(tmp_path)
+    ((board,), _) = boards.read(tmp_path)
     assert [row.cell.model for row in board.rows] == ["hsta", "ststnet", "ahmsa_net"]
     assert not board.rows[2].complete and board.compared(board.rows[0], board.rows[2]).subjects == 7
     text = (tmp_path / "report/report.md").read_text()
@@ -202,24 +202,26 @@ def test_without_results_there_is_one_message(what, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "content", "word"),
+    ("pattern", "content", "folds", "words"),
     [
-        ("seed0/samm-sub01.csv", "dataset,subject\n", "sweep again"),
-        ("seed0/samm-sub01.csv", None, "no class"),
-        ("seed0/samm-sub01.json", "{", "delete it"),
-        ("seed0/samm-sub01.json", "[]", "delete it"),
-        ("clips.csv", "a,b\n", "clip table"),
+        ("seed0/samm-sub01.csv", "dataset,subject\n", "19 / 20", "its columns are dataset, subject"),
+        ("seed0/samm-sub01.json", "{", "20 / 20", ""),
+        ("clips.csv", "a,b\n", "", "clip table"),
+        ("config.yaml", "[", "20 / 20", ""),
     ],
 )
-def test_a_damaged_file_is_named(root, tmp_path, capsys, pattern, content, word):
+def test_a_damaged_file_is_left_out_and_named(root, tmp_path, capsys, pattern, content, folds, words):
     shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
     path = next(tmp_path.glob(f"*/*/*/hsta-*/{pattern}"))
-    path.write_text(path.read_text().replace("surprise", "wonder") if content is None else content)
-    if content is None:
-        path.write_text(path.read_text().replace("p_wonder", "p_surprise"))
-    assert main(["report", "--results", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and str(path) in told and word in told
+    path.write_text(content)
+    report.show(tmp_path, Console(width=150))
+    told = capsys.readouterr().out
+    assert (f"left out: {path}: " in told and words in told) if words else "left out" not in told
+    row = next((line for line in told.splitlines() if line.startswith("│ hsta")), "")
+    assert folds in row if folds else not row
+    faults = [text for cell in status(tmp_path, capsys) for text in cell["left_out"]]
+    assert len(faults) == bool(words) and all(words in text for text in faults)
+    assert path.read_text() == content  # reading changes nothing
 
 
 def test_recipes_of_one_model_are_told_apart(root, tmp_path):

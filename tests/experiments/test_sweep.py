@@ -1,16 +1,12 @@
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from data_modules.flow_maps import FlowMaps
-from experiments import executors
 from experiments.cli import main
-from experiments.executors import Failure
 from mer import metrics
 
 CLASSES = ["negative", "positive", "surprise"]
@@ -138,32 +134,3 @@ def test_offline_runs_are_logged_and_grouped(swept):
 
 def test_no_temporary_file_stays(swept):
     assert not [path for path in swept.rglob("*.tmp*") if "wandb" not in path.parts]
-
-
-def _double(number: int) -> int:
-    return 2 * number
-
-
-def _die_once(marker: str) -> str:
-    if not Path(marker).exists():
-        Path(marker).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "done"
-
-
-def _always_fail() -> None:
-    raise RuntimeError("out of luck")
-
-
-def test_a_worker_that_dies_costs_its_own_work_only(tmp_path):
-    outcomes = dict(executors.run(_die_once, [(str(tmp_path / name),) for name in "abc"], ("cpu", "cpu")))
-    assert outcomes == {0: "done", 1: "done", 2: "done"}
-
-
-def test_work_that_always_fails_is_named():
-    ((index, outcome),) = executors.run(_always_fail, [()], ("cpu",))
-    assert index == 0 and isinstance(outcome, Failure) and "out of luck" in outcome.reason
-
-
-def test_more_work_than_workers():
-    assert sorted(executors.run(_double, [(n,) for n in range(7)], ("cpu", "cpu"))) == [(n, 2 * n) for n in range(7)]

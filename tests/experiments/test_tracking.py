@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import safetensors.numpy
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
@@ -207,7 +206,7 @@ def test_pictures_are_logged_when_asked_for(copied, tmp_path, monkeypatch):
     for fold in copied.folds[:2]:
         tensors = {"attention": draws.random((6, 7, 7)), "flow": draws.normal(size=(6, 3, 28, 28))}
         path = copied.file(0, fold).with_suffix(".safetensors")
-        safetensors.numpy.save_file({name: one.astype(np.float16) for name, one in tensors.items()}, path)
+        cache.write(path, {name: one.astype(np.float16) for name, one in tensors.items()})
     face = draws.integers(0, 255, (3, 64, 64)).astype(np.uint8)
     cache.write(tmp_path / "cache/one.safetensors", {"apex": face})
     clips = pd.read_csv(copied.folder / "clips.csv", dtype=str).assign(cached="")

@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from experiments import callbacks
 from experiments.cli import main
 from experiments.jobs import Job
 from experiments.train import Experiment
+from mer.task import FirstStage
 
 OPTIONS = ("--trainer.max_steps=6", "--data.batch_size=8")
 
@@ -27,6 +29,40 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     table = experiment.train("smic-s2", seed=0).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
     assert (table["prediction"] != table["target"]).all()
+
+
+class Shrink(FirstStage):
+    """A scale of the flow, which it learns to be smaller."""
+
+    def __init__(self):
+        super().__init__(3, lr=0.1)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def loss(self, batch):
+        return {"size": (batch["flow"] * self.scale).square().mean()}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path, recwarn):
+    experiment = Experiment(Job("flow_maps", "ststnet", root=str(flow_maps), cache=str(tmp_path), options=OPTIONS))
+    experiment.data.hold_out("smic-s2", seed=0)
+
+    def weight() -> float:
+        first = Shrink()
+        experiment._train_first(first, "smic-s2", 0, experiment._start(0)[1], callbacks.Curve())
+        return first.scale.item()
+
+    learnt, (file,) = weight(), tmp_path.glob("flow_maps/first_stage/*.safetensors")
+    whole, time = file.read_bytes(), file.stat().st_mtime_ns
+    assert learnt < 1 and weight() == learnt and file.stat().st_mtime_ns == time
+    recwarn.clear()
+    file.write_bytes(whole[:-1] + b"!")
+    assert weight() == learnt and file.read_bytes() == whole and weight() == learnt
+    assert [str(one.message) for one in recwarn.list if "damaged" in str(one.message)] == [
+        f"{file}: damaged, trained again"
+    ]
 
 
 def test_two_processes_share_a_fold(flow_maps, tmp_path):

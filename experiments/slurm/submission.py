@@ -1,0 +1,195 @@
+"""From folds that have no file to SLURM jobs."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import DelayedSubmission
+
+from experiments.jobs import Job
+from experiments.slurm.records import FAILED, Submitted, folder, queue, state, submitted
+from experiments.slurm.request import Request, minutes
+from mer import InputError
+
+if TYPE_CHECKING:
+    from experiments.train import Experiment
+
+NOTICE = 60  # seconds before its time limit at which SLURM tells a job; it may do so a minute earlier
+RUNS = 2  # a job is not queued again after so many runs in a row in which no fold ended
+TIMEOUTS = 10_000  # no limit of submitit's own
+ELSEWHERE = ("workers", "accelerator", "options")  # fields of a job that other words of its command line say
+
+
+@dataclass
+class FoldsJob:
+    """What SLURM runs: a command line that trains folds.
+
+    submitit pickles it, calls it on the node, and when the time is nearly up asks it for what to queue again.
+
+    Attributes:
+        arguments: Of ``mer``.
+        files: What the folds write.
+        missing: How many of these there are not, at the start of this run.
+        idle: Runs just before this one in which no fold ended.
+    """
+
+    arguments: tuple[str, ...]
+    files: tuple[str, ...]
+    missing: int = 0
+    idle: int = 0
+
+    def __call__(self) -> None:
+        from experiments.cli import main
+
+        self.missing = self._missing()
+        if status := main(list(self.arguments)):
+            sys.exit(status)
+
+    def checkpoint(self) -> DelayedSubmission | None:
+        """The same command again, which trains the folds that are missing; None if that would never end."""
+        idle = self.idle + 1 if self._missing() == self.missing else 0
+        if idle == RUNS:
+            print(f"no fold has ended in {RUNS} runs: give the jobs more --time", file=sys.stderr)
+            return None
+        return DelayedSubmission(replace(self, idle=idle))
+
+    def _missing(self) -> int:
+        return sum(not Path(file).exists() for file in self.files)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Folds of one cell and seed that make a job."""
+
+    experiment: "Experiment"
+    seed: int
+    folds: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        cell = self.experiment.cell
+        return f"mer-{cell.model}-{cell.digest[:6]}-seed{self.seed}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(str(self.experiment.cell.file(self.seed, fold)) for fold in self.folds)
+
+    def arguments(self, request: Request, upload_pictures: bool) -> tuple[str, ...]:
+        """The command line of ``mer`` that trains the folds, on whatever machine, to the same digits."""
+        chosen, job = self.experiment, self.experiment.job
+        words = ["sweep", "--folds", ",".join(self.folds), "--seeds", str(self.seed)]
+        for field in fields(Job):
+            value = getattr(job, field.name)
+            if field.name not in ELSEWHERE and value != field.default:
+                for each in value if isinstance(value, tuple) else (value,):
+                    words += [f"--{field.name.replace('_', '-')}", str(each)]
+        words += ["--devices", request.devices, "--workers", str(request.cpus)]
+        words += ["--upload-pictures"] * upload_pictures
+        # What depends on the machine is settled here, so that every node trains for the same cell.
+        settled = [f"--trainer.precision={chosen.config.trainer.precision}"]
+        if "backend" in chosen.config.data.init_args:
+            settled.append(f"--data.backend={chosen.config.data.init_args.backend}")
+        return (*words, "--", *job.options, *settled)
+
+
+def submit(
+    results: Path, pending: Sequence[tuple["Experiment", str, int]], request: Request, upload_pictures: bool = False
+) -> None:
+    """Submit folds that no job in SLURM's queue has, and say so; or print how.
+
+    Args:
+        results: The results folder.
+        pending: Folds that have no file: experiment, fold and seed.
+        request: What each job asks for.
+        upload_pictures: As for ``mer sweep``.
+
+    Raises:
+        InputError: If SLURM refuses a job or does not answer.
+    """
+    jobs = submitted(results)  # read before the queue: what is not in the queue then has ended
+    listed = queue() or {}
+    taken = {(job.cell, job.seed, fold) for job in jobs if state(job, listed) != FAILED for fold in job.folds}
+    left = [slot for slot in pending if (slot[0].cell, slot[2], slot[1]) not in taken]
+    batches = list(_batches(left, request.folds_per_job))
+    if request.print_only:
+        print("# A shell submits these jobs: mer sweep ... --launcher slurm --print-only | sh")
+        for batch in batches:
+            print(f"\nsbatch <<'END'\n{_script(batch, request, upload_pictures)}END")
+        return
+    for job in jobs:
+        if state(job, listed) == FAILED:
+            job.remove()
+    for number, batch in enumerate(batches):
+        try:
+            job = _submit(batch, request, upload_pictures)
+        except (FailedJobError, FailedSubmissionError) as error:
+            told = f"{number} jobs are submitted; then " if number else ""
+            raise InputError(f"{told}SLURM refused a job: {' '.join(str(error).split())}") from error
+        print(f"job {job.number}: {batch.experiment.job.model} seed {batch.seed}, {len(batch.folds)} folds")
+    if taken := len(pending) - len(left):
+        print(f"{taken} folds are queued or running already")
+    if batches:
+        print(f"{len(left)} folds submitted in {len(batches)} jobs; their logs are in {folder(results)}")
+    print("`mer status` shows how they are; when the jobs have ended, this command submits what is missing, or reports")
+
+
+def _batches(pending: Sequence[tuple["Experiment", str, int]], size: int) -> Iterator[Batch]:
+    for (chosen, seed), group in groupby(pending, key=itemgetter(0, 2)):
+        folds = [fold for _, fold, _ in group]
+        step = size or len(folds)
+        for start in range(0, len(folds), step):
+            yield Batch(chosen, seed, tuple(folds[start : start + step]))
+
+
+def _submit(batch: Batch, request: Request, upload_pictures: bool) -> Submitted:
+    cell = batch.experiment.cell
+    place = folder(cell.results).absolute()
+    executor = SlurmExecutor(place, max_num_timeout=TIMEOUTS)
+    own = f'{shlex.quote(str(place))}/"$SLURM_JOB_ID"'
+    executor.update_parameters(
+        job_name=batch.name,
+        time=minutes(request.time),
+        signal_delay_s=NOTICE,
+        stderr_to_stdout=True,
+        srun_args=[f"--cpus-per-task={request.cpus}"],  # since SLURM 22.05 srun does not take it from sbatch
+        teardown=[
+            "status=$?",
+            f'[ "$status" != 0 ] || rm -f {own}.json {own}_submission.sh {own}_submitted.pkl {own}_0_result.pkl',
+            'exit "$status"',
+        ],
+        additional_parameters={**request.directives, "chdir": os.getcwd(), "requeue": True},
+    )
+    job = executor.submit(FoldsJob(batch.arguments(request, upload_pictures), batch.files))
+    for link in place.glob(".submission_file_*.sh"):
+        if link.is_symlink():  # submitit keeps one to the script; a plain file is being submitted
+            link.unlink(missing_ok=True)
+    written = Submitted(job.job_id, cell, batch.seed, batch.folds)
+    written.write()
+    return written
+
+
+def _script(batch: Batch, request: Request, upload_pictures: bool) -> str:
+    """The same job without submitit, for ``sbatch``."""
+    directives = {
+        "job-name": batch.name,
+        **request.directives,
+        "chdir": os.getcwd(),
+        "open-mode": "append",
+        "signal": f"B:USR2@{NOTICE}",
+    }
+    command = shlex.join([sys.executable, "-m", "experiments.cli", *batch.arguments(request, upload_pictures)])
+    return f"""#!/bin/bash
+{"".join(f"#SBATCH --{name}={shlex.quote(value)}" + chr(10) for name, value in directives.items())}#SBATCH --requeue
+# Told that its time is nearly up, it goes back into the queue; the next run trains the folds that are missing.
+trap '[ "${{SLURM_RESTART_COUNT:-0}}" -ge {len(batch.folds)} ] || scontrol requeue "$SLURM_JOB_ID"' USR2
+{command} &
+wait $!
+"""
