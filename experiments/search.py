@@ -1,0 +1,200 @@
+"""Nested search: every group of subjects is tested with the recipe that did best among all the others.
+
+A recipe that was chosen by its score on the subjects it is then scored on is scored too high (Varma and Simon, BMC
+Bioinformatics 2006; Cawley and Talbot, JMLR 2010). Here the subjects are divided into outer groups. For each of them,
+every candidate is trained and tested in inner groups of the other subjects, and the best one trains the folds of the
+group's subjects, each without that subject, as in any sweep. Nobody's clips take part in the choice of what they are
+tested with; what counts is the score of the pool.
+"""
+
+import itertools
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from data_modules import cache, protocols
+from experiments import report
+from experiments.jobs import CONFIGS, Job
+from experiments.results import Cell
+from experiments.sweep import Fold, name_failures, train
+from experiments.train import Experiment
+from mer import InputError, metrics
+
+OUTER, INNER = 5, 4  # groups of subjects
+SEEDS = (0, 1)  # of the inner folds
+WORK = ".search"  # folder in the results that no report reads: inner folds, and outer ones by recipe
+
+Options = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an outer group is trained with.
+
+    Attributes:
+        group: Name of the outer group.
+        subjects: Its folds.
+        scores: Pooled honest UF1 of the inner folds, mean over the seeds, of each candidate.
+        best: Index of the candidate with the highest; of equal ones the first.
+    """
+
+    group: str
+    subjects: list[str]
+    scores: list[float]
+
+    @property
+    def best(self) -> int:
+        return self.scores.index(max(self.scores))
+
+
+def search(job: Job, seeds: Sequence[int], devices: Sequence[str], console: Console, trials: int) -> int:
+    """Choose a recipe for each outer group among the others, then train and test the group's folds with it.
+
+    What has been trained already is not trained again, so an interrupted search goes on where it was. The result is a
+    cell of its own, ``<model>_searched``; its ``config.yaml`` holds the candidates, the scores and the choices.
+
+    Args:
+        job: The model, its recipe and what all candidates share.
+        seeds: Of the outer folds.
+        devices: One worker each.
+        console: Where to print.
+        trials: Number of candidates; the first is the job's recipe as it is.
+
+    Returns:
+        Exit status: 0, or 1 if a fold failed in every try.
+
+    Raises:
+        InputError: If something is wrong with the job, its space or its data; nothing has been trained then.
+    """
+    tried = candidates(space(job.model), trials)
+    hidden = replace(job, results=str(Path(job.results) / WORK))
+    clips = Experiment(hidden).data.clips
+    groups = {name: _subjects(clips, rows) for name, rows in protocols.folds(clips, f"groups{OUTER}").items()}
+    inner = {
+        group: [_experiment(hidden, options, f"groups{INNER}-without-groups{OUTER}-{group}") for options in tried]
+        for group in groups
+    }
+    every = [chosen for experiments in inner.values() for chosen in experiments]
+    if not _train(
+        [(chosen, fold, seed) for chosen in every for seed in SEEDS for fold in chosen.data.folds], devices, console
+    ):
+        return 1
+    choices = [
+        Choice(group, groups[group], [mean(_uf1(chosen.cell, seed) for seed in SEEDS) for chosen in experiments])
+        for group, experiments in inner.items()
+    ]
+    _show(choices, tried, console)
+    outer = {best: _experiment(hidden, tried[best], "loso") for best in dict.fromkeys(each.best for each in choices)}
+    folds = [
+        (chosen, fold, seed)
+        for best, chosen in outer.items()
+        for seed in seeds
+        for each in choices
+        if each.best == best
+        for fold in each.subjects
+    ]
+    if not _train(folds, devices, console):
+        return 1
+    cell = _publish(job, folds, choices, tried)
+    report.show(Path(job.results), console, [cell])
+    console.print(f"report: {report.write(Path(job.results), Path(job.cache))}")
+    return 0
+
+
+def space(model: str) -> Mapping[str, Sequence]:
+    """Values that a search may give each option of a model's recipe, as written in ``configs/search/<model>.yaml``.
+
+    Raises:
+        InputError: If there is no such file.
+    """
+    file = CONFIGS / "search" / f"{model}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise InputError(f"{file}: there is no search space for '{model}'; there is one for {known}")
+    return yaml.safe_load(file.read_text())
+
+
+def candidates(values: Mapping[str, Sequence], trials: int) -> list[Options]:
+    """Options of each candidate: of the recipe itself, which has none, and of others drawn from a grid, none twice.
+
+    Raises:
+        InputError: If the grid holds fewer.
+    """
+    grid = [combination for combination in itertools.product(*values.values())]
+    if trials > len(grid) + 1:
+        raise InputError(f"--trials {trials} is more than the {len(grid) + 1} recipes that the search space holds")
+    drawn = np.random.default_rng(0).permutation(len(grid))[: trials - 1]
+    return [
+        (),
+        *(tuple(f"--{name}={value}" for name, value in zip(values, grid[index], strict=True)) for index in drawn),
+    ]
+
+
+def _experiment(job: Job, options: Options, split: str) -> Experiment:
+    return Experiment(replace(job, options=(*job.options, *options, f"--data.split={split}")))
+
+
+def _subjects(clips: pd.DataFrame, rows: Sequence[int]) -> list[str]:
+    names = clips["dataset"] + "-" + clips["subject"]
+    return sorted(set(names.iloc[list(rows)]))
+
+
+def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> bool:
+    """Train the folds that are not done; whether all are done then."""
+    for chosen in dict.fromkeys(chosen for chosen, _, _ in folds):
+        chosen.data.prepare_data()
+        chosen.cell.describe(chosen.data.clips, chosen.yaml)
+        for seed in dict.fromkeys(seed for other, _, seed in folds if other is chosen):
+            chosen.cell.set_aside(seed)
+    failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
+    name_failures(failures, console)
+    return not failures
+
+
+def _uf1(cell: Cell, seed: int) -> float:
+    return float(metrics.uf1(metrics.confusion(cell.pooled(seed), cell.classes)))
+
+
+def _show(choices: Sequence[Choice], tried: Sequence[Options], console: Console) -> None:
+    table = Table("outer group", "subjects", "inner UF1", "of the recipe itself", "chosen", title="choices")
+    for each in choices:
+        chosen = " ".join(tried[each.best]) or "the recipe itself"
+        figures = (f"{each.scores[each.best]:.3f}", f"{each.scores[0]:.3f}")
+        table.add_row(each.group, str(len(each.subjects)), *figures, chosen)
+    console.print(table)
+
+
+def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], tried: Sequence[Options]) -> Cell:
+    """Bring the outer folds together in a cell of the results."""
+    found = {
+        "search": {
+            "candidates": [" ".join(options) for options in tried],
+            "groups": {"outer": OUTER, "inner": INNER},
+            "seeds": list(SEEDS),
+            "choices": {
+                each.group: {"subjects": each.subjects, "chosen": each.best, "inner UF1": each.scores}
+                for each in choices
+            },
+        }
+    }
+    first = folds[0][0]
+    digest = cache.digest({**found, "cells": sorted({chosen.digest for chosen, _, _ in folds})})
+    cell = replace(first.cell, results=Path(job.results), model=f"{job.model}_searched", digest=digest)
+    cell.describe(first.data.clips, yaml.safe_dump(found, sort_keys=False))
+    for chosen, fold, seed in folds:
+        source, target = chosen.cell.file(seed, fold), cell.file(seed, fold)
+        if target.exists():
+            continue
+        for suffix in (".safetensors", ".json", ".csv"):  # the predictions last: the fold is done when they are there
+            if source.with_suffix(suffix).exists():
+                with cache.whole_file(target.with_suffix(suffix)) as temporary:
+                    shutil.copyfile(source.with_suffix(suffix), temporary)
+    return cell
