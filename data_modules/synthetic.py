@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from data_modules.casme2 import CASME2
+from data_modules.disk import remove_abandoned
 from data_modules.folders import Found
 from data_modules.progress import counting
 from data_modules.synthesize import synthesize
@@ -25,6 +26,8 @@ class Synthetic(CASME2):
     @cached_property
     def found(self) -> Found:
         """The folder's release; the folder is made where none is named and there is none."""
+        if not self.root_is_given:
+            remove_abandoned(self.root.parent, of=self.root.name)
         if not self.root_is_given and not self.root.exists():
             with counting(f"synthetic faces in {self.root}") as count:
                 try:

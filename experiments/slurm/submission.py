@@ -124,9 +124,6 @@ def submit(
         for batch in batches:
             print(f"\nsbatch <<'END'\n{_script(batch, request, upload_pictures)}END")
         return
-    for job in jobs:
-        if state(job, listed) == FAILED:
-            job.remove()
     for number, batch in enumerate(batches):
         try:
             job = _submit(batch, request, upload_pictures)
@@ -134,8 +131,12 @@ def submit(
             told = f"{number} jobs are submitted; then " if number else ""
             raise InputError(f"{told}SLURM refused a job: {' '.join(str(error).split())}") from error
         print(f"job {job.number}: {batch.experiment.job.model} seed {batch.seed}, {len(batch.folds)} folds")
-    if taken := len(pending) - len(left):
-        print(f"{taken} folds are queued or running already")
+    again = {(chosen.cell, seed, fold) for chosen, fold, seed in left}
+    for job in jobs:  # that have ended and of which nothing is to be told any more
+        if state(job, listed) == FAILED and again.issuperset((job.cell, job.seed, fold) for fold in job.missing):
+            job.remove()
+    if waiting := len(pending) - len(left):
+        print(f"{waiting} folds are queued or running already")
     if batches:
         print(f"{len(left)} folds submitted in {len(batches)} jobs; their logs are in {folder(results)}")
     print("`mer status` shows how they are; when the jobs have ended, this command submits what is missing, or reports")
@@ -186,10 +187,13 @@ def _script(batch: Batch, request: Request, upload_pictures: bool) -> str:
         "signal": f"B:USR2@{NOTICE}",
     }
     command = shlex.join([sys.executable, "-m", "experiments.cli", *batch.arguments(request, upload_pictures)])
-    return f"""#!/bin/bash
-{"".join(f"#SBATCH --{name}={shlex.quote(value)}" + chr(10) for name, value in directives.items())}#SBATCH --requeue
-# Told that its time is nearly up, it goes back into the queue; the next run trains the folds that are missing.
-trap '[ "${{SLURM_RESTART_COUNT:-0}}" -ge {len(batch.folds)} ] || scontrol requeue "$SLURM_JOB_ID"' USR2
-{command} &
-wait $!
-"""
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH --{name}={shlex.quote(value)}" for name, value in directives.items()),
+        "#SBATCH --requeue",
+        "# Told that its time is nearly up, it is queued again; the next run trains the folds that are missing.",
+        f"""trap '[ "${{SLURM_RESTART_COUNT:-0}}" -ge {len(batch.folds)} ] || scontrol requeue "$SLURM_JOB_ID"' USR2""",
+        f"srun --cpus-per-task={request.cpus} {command} &",
+        "wait $!",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -256,6 +257,9 @@ def test_faces_that_another_sweep_has_made_meanwhile_are_taken(tmp_path, monkeyp
         synthesize(root, subjects=2, clips=2, size=(320, 240), workers=1)
         raise InputError(f"{root} was made by another process meanwhile")
 
+    left = tmp_path / "data/.synthetic.00c0ffee-7-00000000.tmp"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(synthetic, "synthesize", second)
-    assert len(synthetic.Synthetic().all_clips) == 4
+    assert len(synthetic.Synthetic().all_clips) == 4 and not left.exists()
