@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep prepare inspect status report sync dashboard test smoke torture lint bench bench-flow lock clean
+.PHONY: help setup sweep search prepare inspect status report sync dashboard test smoke torture lint bench bench-flow lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -26,6 +26,9 @@ setup: $(READY) ## make .venv: Python, the locked packages, mer itself
 
 sweep: $(READY) ## train and test every fold of DATASET, then print the scores
 	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(call option,--launcher,LAUNCHER) $(ARGS)
+
+search: $(READY) ## choose a recipe of MODEL for each group of subjects among the others, then test it
+	$(BIN)/mer search $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(ARGS)
 
 prepare: $(READY) ## fill the cache of DATASET and train nothing
 	$(BIN)/mer prepare $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(ARGS)
