@@ -49,6 +49,7 @@ class Cell:
                 configuration has the key for W&B.
         """
         complain("the clip table", self._problems(clips), "Nothing can be trained on that.")
+        protocols.folds(clips, self.split)  # complains of a split that cannot be, before anything is written
         secret = os.environ.get("WANDB_API_KEY")
         if secret and secret in config:
             raise InputError("an option holds the key for Weights & Biases, which is written nowhere; leave it away")
