@@ -340,14 +340,17 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    jobs, devices = _on_devices(_jobs(options), options.devices)
+    jobs = _jobs(options)
     if len(jobs) > 1:
         raise InputError("mer search takes one model; name it with --model")
+    import mer.opencv  # noqa: F401  as for a sweep
     from experiments import executors
-    from experiments.search import search
 
     executors.warm_up()
-    return search(jobs[0], options.seeds, devices, _console(), options.trials)
+    from experiments.search import search
+
+    (job,), devices = _on_devices(jobs, options.devices)
+    return search(job, options.seeds, devices, _console(), options.trials)
 
 
 def _sync(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ A recipe that was chosen by its score on the subjects it is then scored on is sc
 Bioinformatics 2006; Cawley and Talbot, JMLR 2010). Here the subjects are divided into outer groups. For each of them,
 every candidate is trained and tested in inner groups of the other subjects, and the best one trains the folds of the
 group's subjects, each without that subject, as in any sweep. Nobody's clips take part in the choice of what they are
-tested with; what counts is the score of the pool.
+tested with; what counts is the score of the pool. A recipe or a space that somebody has chosen with these subjects in view
+is not made honest by this: the search cannot know it.
 """
 
 import itertools
@@ -24,7 +25,7 @@ from data_modules import cache, protocols
 from experiments import report
 from experiments.jobs import CONFIGS, Job
 from experiments.results import Cell
-from experiments.sweep import Fold, name_failures, train
+from experiments.sweep import Fold, name_failures, open_cell, train
 from experiments.train import Experiment
 from mer import InputError, metrics
 
@@ -43,7 +44,6 @@ class Choice:
         group: Name of the outer group.
         subjects: Its folds.
         scores: Pooled honest UF1 of the inner folds, mean over the seeds, of each candidate.
-        best: Index of the candidate with the highest; of equal ones the first.
     """
 
     group: str
@@ -52,6 +52,7 @@ class Choice:
 
     @property
     def best(self) -> int:
+        """Index of the candidate with the highest score; of equal ones the first."""
         return self.scores.index(max(self.scores))
 
 
@@ -128,7 +129,7 @@ def candidates(values: Mapping[str, Sequence], trials: int) -> list[Options]:
     Raises:
         InputError: If the grid holds fewer.
     """
-    grid = [combination for combination in itertools.product(*values.values())]
+    grid = list(itertools.product(*values.values()))
     if trials > len(grid) + 1:
         raise InputError(f"--trials {trials} is more than the {len(grid) + 1} recipes that the search space holds")
     drawn = np.random.default_rng(0).permutation(len(grid))[: trials - 1]
@@ -151,9 +152,7 @@ def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> b
     """Train the folds that are not done; whether all are done then."""
     for chosen in dict.fromkeys(chosen for chosen, _, _ in folds):
         chosen.data.prepare_data()
-        chosen.cell.describe(chosen.data.clips, chosen.yaml)
-        for seed in dict.fromkeys(seed for other, _, seed in folds if other is chosen):
-            chosen.cell.set_aside(seed)
+        open_cell(chosen, list(dict.fromkeys(seed for other, _, seed in folds if other is chosen)), console)
     failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
     name_failures(failures, console)
     return not failures

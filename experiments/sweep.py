@@ -73,11 +73,7 @@ def sweep(
         for chosen in experiments:
             chosen.data.prepare_data()
         for chosen in experiments:
-            chosen.cell.describe(chosen.data.clips, chosen.yaml)
-            for moved in (chosen.cell.set_aside(seed) for seed in seeds):
-                for path, why in moved.items():
-                    told = f"{path}: {why}; it is no result, was moved here and is trained again"
-                    console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
+            open_cell(chosen, seeds, console)
     pending = [
         (chosen, fold, seed)
         for chosen in experiments
@@ -112,6 +108,15 @@ def name_failures(failures: Sequence[tuple[Fold, Failure]], console: Console) ->
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
         same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
+
+
+def open_cell(chosen: Experiment, seeds: Sequence[int], console: Console) -> None:
+    """Write what the folds of a cell share, and move aside, by name, what stands in the place of a result."""
+    chosen.cell.describe(chosen.data.clips, chosen.yaml)
+    for moved in (chosen.cell.set_aside(seed) for seed in seeds):
+        for path, why in moved.items():
+            told = f"{path}: {why}; it is no result, was moved here and is trained again"
+            console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def _tidy(jobs: Sequence[Job]) -> None:
