@@ -45,7 +45,7 @@ class VideoDataModule(ReleasedDataModule):
 
     available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
     places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
-    revision: ClassVar[tuple[int, ...]] = (flow.REVISION, frames.REVISION)
+    revision: ClassVar[tuple[int, ...]] = (*ReleasedDataModule.revision, flow.REVISION, frames.REVISION)
 
     def __init__(
         self,

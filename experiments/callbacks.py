@@ -74,7 +74,7 @@ def pictures(trainer: Trainer, task: Task | FoldBatch) -> list[dict[str, np.ndar
     """What is kept of the held-out clips of each slot for people to look at.
 
     Returns:
-        ``flow`` (n, 3, S, S) as the network saw it before scaling and ``attention`` (n, S, S) in [0, 1], float16, each
+        ``flow`` (n, 3, S, S) as the network saw it and ``attention`` (n, S, S) in [0, 1], float16, each
         where the network has it, S at most 56.
     """
     kept = {}

@@ -130,12 +130,12 @@ class Task(LightningModule):
         return rarity * counts.sum() / (rarity * counts).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network returns for a batch; flow maps are scaled and pictures normalised first."""
+        """What the network returns for a batch; pictures are normalised first."""
         return self.network(**self.scaled(batch))
 
     def scaled(self, batch: Batch) -> Batch:
         """The network's inputs from a batch."""
-        return {name: SCALES[name](batch[name]) for name in self.network.inputs}
+        return {name: normalise(batch[name]) if name in PICTURES else batch[name] for name in self.network.inputs}
 
     def attention(self, batch: Batch) -> Tensor:
         """Where the network looks, shape (B, S, S) in [0, 1]; only of networks that show it."""
@@ -157,9 +157,10 @@ class Task(LightningModule):
         """Add the terms of the loss of one batch."""
         terms = self.loss(self(batch), batch)
         total = torch.stack(list(terms.values())).sum()
-        self.log("train/loss", total)
-        if len(terms) > 1:
-            self.log_dict({f"train/{name}": term for name, term in terms.items()})
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # else Lightning would drop it, slowly
+            self.log("train/loss", total)
+            if len(terms) > 1:
+                self.log_dict({f"train/{name}": term for name, term in terms.items()})
         return total
 
     def predict_step(self, batch: Batch, index: int = 0) -> Tensor:
@@ -244,9 +245,6 @@ def turned(pictures: Tensor) -> Tensor:
 
 
 PICTURES = ("onset", "apex", "frames")
-
-SCALES = {"flow": scale, **dict.fromkeys(PICTURES, normalise)}
-"""How each input of a clip is scaled for the network."""
 
 MIRRORS = {"flow": mirror, **dict.fromkeys(PICTURES, turned)}
 """How each input of a clip becomes that of its mirror image."""

@@ -10,7 +10,7 @@ from mer.models.hsta import HSTA
 from mer.models.mfvan import MFVAN
 from mer.models.ststnet import STSTNet
 from mer.models.timm_baseline import TimmBaseline
-from mer.task import SCALES
+from mer.task import MIRRORS
 
 NETWORKS = {
     "ahmsa_net": (AHMSANet, {}),
@@ -63,7 +63,7 @@ class TestEveryNetwork:
     def test_declares_what_it_reads(self, build):
         network = build()
         assert network.inputs == type(network).reads(**build.arguments)
-        assert set(network.inputs) <= set(SCALES)
+        assert set(network.inputs) <= set(MIRRORS)
         assert network.revision >= 1
 
     @pytest.mark.parametrize("num_classes", [3, 7])

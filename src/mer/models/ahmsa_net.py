@@ -14,6 +14,11 @@ from mer.attention import overlay
 from mer.models import Network
 
 
+def cells(x: Tensor, side: int) -> Tensor:
+    """Means over square cells of a map (B, H, W, C), (B, H / side, W / side, C)."""
+    return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).mean((2, 4)) if side > 1 else x
+
+
 class ChannelGate(nn.Module):
     """Channel attention as a gate: one MLP reads the average and the maximum over positions; their sum is squashed.
 
@@ -90,9 +95,9 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mix the positions; returns the features and how much attention each cell receives, (B, H/cell, W/cell)."""
         _, height, width, channels = x.shape
-        cells = x.unflatten(2, (-1, self.cell)).unflatten(1, (-1, self.cell)).mean((2, 4)) if self.cell > 1 else x
         q = self.query(x).flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.key_value(cells).flatten(1, 2).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        key_value = self.key_value(cells(x, self.cell)).flatten(1, 2)
+        k, v = key_value.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         weights = (q * (self.heads / channels) ** 0.5 @ k.transpose(-2, -1)).softmax(-1)
         mixed = (weights @ v).transpose(1, 2).flatten(2)
         received = weights.mean((1, 2)).unflatten(1, (height // self.cell, width // self.cell))
@@ -140,8 +145,8 @@ class AdaptiveDownsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         average, maximum, strided = self.choice(x.mean((1, 2))).softmax(-1)[..., None, None, None].unbind(1)
-        x = x.permute(0, 3, 1, 2)
-        pooled = average * F.avg_pool2d(x, 2) + maximum * F.max_pool2d(x, 2)
+        mean, x = cells(x, 2).permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+        pooled = average * mean + maximum * F.max_pool2d(x, 2)
         return (self.project(pooled) + strided * self.conv(x)).permute(0, 2, 3, 1)
 
 
@@ -177,6 +182,7 @@ class AHMSANet(Network):
     """
 
     shows_attention = True
+    revision = 2  # pooling by means, which rounds otherwise
 
     def __init__(
         self,
@@ -254,7 +260,7 @@ class AHMSANet(Network):
             for block in blocks:
                 x, looked = block(x)
                 maps.append(looked)
-            pooled.append(F.avg_pool2d(x.permute(0, 3, 1, 2), x.shape[1] // self.grid).flatten(1))
+            pooled.append(cells(x, x.shape[1] // self.grid).permute(0, 3, 1, 2).flatten(1))
         outputs = {"logits": self.head(self.dropout(self.norm(torch.cat(pooled, dim=1))))}
         if attention:
             outputs["attention"] = overlay(maps, flow.shape[-1])
