@@ -4,8 +4,8 @@ A recipe that was chosen by its score on the subjects it is then scored on is sc
 Bioinformatics 2006; Cawley and Talbot, JMLR 2010). Here the subjects are divided into outer groups. For each of them,
 every candidate is trained and tested in inner groups of the other subjects, and the best one trains the folds of the
 group's subjects, each without that subject, as in any sweep. Nobody's clips take part in the choice of what they are
-tested with; what counts is the score of the pool. A recipe or a space that somebody has chosen with these subjects in view
-is not made honest by this: the search cannot know it.
+tested with; what counts is the score of the pool. A recipe or a space that somebody has chosen with these subjects in
+view is not made honest by this: the search cannot know it.
 """
 
 import itertools

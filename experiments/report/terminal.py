@@ -9,7 +9,9 @@ from rich.table import Table
 
 from experiments.report.boards import Board
 from experiments.report.figures import interval, number, spread
+from experiments.results import Cell
 from experiments.slurm.records import STATES, UNKNOWN, Progress
+from mer import InputError
 
 MOST_LOGS = 5  # of jobs that failed: the latest
 HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds")
@@ -39,15 +41,21 @@ def show_jobs(progress: Progress, console: Console) -> None:
         for name in ("model", "dataset", "seed", "done", *names):
             table.add_column(name, justify="left" if name in ("model", "dataset") else "right", no_wrap=True)
         for (cell, seed), counts in progress.counts.items():
-            done = f"{len(cell.done(seed))} / {len(cell.folds)}"
             name = f"{cell.model} ({cell.digest[:6]})"
-            table.add_row(name, cell.dataset, str(seed), done, *(str(counts[state]) for state in names))
+            table.add_row(name, cell.dataset, str(seed), _done(cell, seed), *(str(counts[state]) for state in names))
         console.print(table)
     waiting = ", ".join(f"{reason} ({count} jobs)" for reason, count in progress.reasons.most_common())
     lines = [f"failed or cancelled: {log}" for log in progress.logs[-MOST_LOGS:]]
     lines += [f"queued because of: {waiting}"] * bool(waiting) + [progress.problem] * bool(progress.problem)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _done(cell: Cell, seed: int) -> str:
+    try:
+        return f"{len(cell.done(seed))} / {len(cell.folds)}"
+    except InputError:  # the tables above have named it
+        return "unreadable"
 
 
 def _lines(board: Board) -> list[tuple[str, ...]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments import executors
-from experiments.cli import _parser, main
+from experiments.arguments import parse
+from experiments.cli import main
 from experiments.results import Cell
 from experiments.slurm import records, request
 from experiments.slurm.records import Submitted
@@ -107,7 +108,7 @@ def test_printed_jobs_are_those_that_are_submitted(slurm, flow_maps, capsys):
     assert sweep(flow_maps, slurm / "results", "--time", "30") == 0
     job = pickle.loads((slurm / "results/slurm/1_submitted.pkl").read_bytes()).function
     assert shlex.join(job.arguments) in printed
-    options, beyond = _parser()[0].parse_known_args(job.arguments)
+    options = parse(list(job.arguments))[1]
     assert options.folds == ("smic-s1", "smic-s2", "smic-s3")
 
 
@@ -176,6 +177,10 @@ def test_status_works_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
     assert status(tmp_path, capsys)["jobs"] == []  # all that was submitted is done
     cell.file(0, "samm-sub00").unlink()
     assert status(tmp_path, capsys)["jobs"] == [{"seed": 0, "running": 0, "queued": 0, "unknown": 1, "failed": 0}]
+    (cell.folder / "clips.csv").write_text("nonsense")
+    assert main(["status", "--results", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"{cell.folder}/clips.csv" in told.replace("\n", "") and "unreadable" in told
     (records.folder(tmp_path) / "8.json").write_text("[]")
     assert main(["status", "--results", str(tmp_path)]) == 2
     assert "8.json" in capsys.readouterr().err

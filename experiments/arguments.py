@@ -1,0 +1,177 @@
+"""The words of the command line. Nothing heavy is imported."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from data_modules import DATASETS
+from experiments.slurm import request
+from mer import InputError, __version__, near
+
+TAKE_OPTIONS_OF_CLASSES = ("inspect", "prepare", "train", "sweep", "search")
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments get one line that holds the wrong word and the names near it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def check(self, unknown: list[str]) -> None:
+        """Refuse arguments that nothing understands.
+
+        Raises:
+            InputError: If there are any.
+        """
+        for word in unknown[:1]:
+            name = word.split("=")[0]
+            hint = near(name, (option for action in self._actions for option in action.option_strings))
+            raise InputError(f"unknown option {name}{hint or f' (see {self.prog} --help)'}")
+
+
+def parse(words: list[str]) -> tuple[Parser, argparse.Namespace]:
+    """Read a command line.
+
+    Returns:
+        The parser, and what was chosen: ``command`` (None if there is none), its arguments, and as ``options`` the
+        words for classes, ``--model.lr=1e-3``.
+
+    Raises:
+        InputError: If nothing understands a word.
+    """
+    parser, known = commands()
+    own, beyond = words, []
+    if "--" in words:
+        cut = words.index("--")
+        own, beyond = words[:cut], words[cut + 1 :]
+    options, unknown = parser.parse_known_args(own)
+    if options.command is None:
+        return parser, options
+    if options.command in TAKE_OPTIONS_OF_CLASSES:
+        chosen, unknown = _class_options(unknown)
+        beyond = chosen + beyond
+    else:
+        unknown += beyond
+    known[options.command].check(unknown)
+    options.options = tuple(beyond)
+    return parser, options
+
+
+def _class_options(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split off options of classes, ``--model.lr=1e-3`` or ``--model.lr 1e-3``; they need no ``--`` before them."""
+    chosen, others, takes_value = [], [], False
+    for word in words:
+        mine = bool(re.match(r"--(model|data|trainer)\.", word))
+        (chosen if mine or (takes_value and not word.startswith("--")) else others).append(word)
+        takes_value = mine and "=" not in word
+    return chosen, others
+
+
+def commands() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the command line, and those of its commands by name."""
+    parser = Parser(prog="mer", allow_abbrev=False)
+    parser.description = "Micro-expression recognition from optical flow, one subject left out at a time."
+    parser.add_argument("--version", action="version", version=f"mer {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str) -> Parser:
+        return subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    synthesize = command("synthesize", "write a synthetic dataset in a real one's layout")
+    synthesize.add_argument("--root", type=Path, required=True, help="new folder to write")
+    synthesize.add_argument("--layout", default="casme2", help="casme2 (default), samm, smic, casme3 or megc2019")
+    synthesize.add_argument("--subjects", type=_positive, help="subjects (default 10; smic 8, megc2019 6 each)")
+    synthesize.add_argument("--clips", type=_positive, help="clips per subject (default 15; smic and megc2019 9)")
+    synthesize.add_argument(
+        "--sheet", type=Path, action="append", default=[], help="a real sheet: small stills of every clip in it instead"
+    )
+    synthesize.add_argument("--seed", type=int, default=0)
+    _add_workers(synthesize)
+
+    inspect = command("inspect", "what lies in a dataset's folder and what is wrong with it")
+    inspect.add_argument("dataset", nargs="?", default="synthetic", help=f"one of {', '.join(DATASETS)}")
+    inspect.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
+    inspect.add_argument("--protocol", default="", help="whose clips the gallery shows (default: the dataset's own)")
+    inspect.add_argument("--json", action="store_true", help="print it for machines")
+    inspect.add_argument("--gallery", action="store_true", help="also write every clip's pictures; fills the cache")
+    inspect.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
+    _add_workers(inspect)
+
+    prepare = command("prepare", "compute and cache what the models read")
+    train = command("train", "train and test one fold")
+    sweep = command("sweep", "train every fold that is not done, then report")
+    search = command("search", "choose a recipe among inner folds for each group of subjects, then test it")
+    for added in (prepare, train, sweep, search):
+        _add_data(added)
+        added.epilog = "Any option of a class may follow, e.g. --model.lr=1e-3 --data.size=56 --trainer.max_steps=200."
+    train.add_argument("--fold", required=True, help="the subject to hold out, <database>-<subject>")
+    train.add_argument("--seed", type=int, default=0)
+    sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
+    search.add_argument("--seeds", type=_integers, default=(0,), help="of the outer folds, comma-separated (default 0)")
+    search.add_argument("--trials", type=_positive, default=12, help="recipes tried, its own among them (default 12)")
+    for added in (train, sweep, search):
+        added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
+        added.add_argument("--stacked", action="store_true", help="train many folds as one program; another cell")
+    sweep.add_argument(
+        "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
+    )
+    sweep.add_argument("--folds", type=_names, default=(), help="comma-separated: train only these (default: all)")
+    sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")
+    sweep.add_argument(
+        "--upload-pictures", action="store_true", help="add flow and attention, with faces, to what W&B is sent"
+    )
+
+    request.add_options(sweep, _positive)
+
+    status = command("status", "folds done and pooled scores of every cell")
+    status.add_argument("--json", action="store_true", help="print them for machines")
+    report = command("report", "write results/report/index.html and report.md from the results alone")
+    report.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
+    )
+    report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
+    sync = command("sync", "upload the W&B runs that were logged offline")
+    dashboard = command("dashboard", "make the page on W&B that compares what is in results")
+    for added in (train, sweep, search, status, report, inspect, sync, dashboard):
+        added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
+    return parser, subparsers.choices
+
+
+def _add_data(parser: Parser) -> None:
+    parser.add_argument("--dataset", default="synthetic", help=f"one of {', '.join(DATASETS)} (default synthetic)")
+    parser.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
+    parser.add_argument("--protocol", default="", help="classes and clips that take part (default: the dataset's own)")
+    parser.add_argument("--model", default="", help="comma-separated (default: the three architectures and ststnet)")
+    parser.add_argument("--recipe", default="quick", help="quick (a schedule of minutes, default) or paper")
+    parser.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
+    parser.add_argument(
+        "--allow", metavar="PACKAGE", action="append", default=[], help="let options name classes of this package too"
+    )
+    _add_workers(parser)
+
+
+def _add_workers(parser: Parser) -> None:
+    parser.add_argument("--workers", type=_positive, help="processes on the CPU (default: one per core)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _folds(text: str) -> int:
+    return 0 if text == "auto" else _positive(text)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers like 0,1,2")
+    return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if not all(text.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of names like casme2-sub01,casme2-sub02")
+    return tuple(text.split(","))
