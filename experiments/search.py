@@ -25,7 +25,7 @@ from data_modules import cache, protocols
 from experiments import report
 from experiments.jobs import CONFIGS, Job
 from experiments.results import Cell
-from experiments.sweep import Fold, name_failures, open_cell, train
+from experiments.sweep import Fold, counting, name_failures, open_cell, train
 from experiments.train import Experiment
 from mer import InputError, metrics
 
@@ -74,6 +74,8 @@ def search(job: Job, seeds: Sequence[int], devices: Sequence[str], console: Cons
 
     Raises:
         InputError: If something is wrong with the job, its space or its data; nothing has been trained then.
+        WriteError: If a file cannot be written; the folds that are done are kept.
+        KeyboardInterrupt: With how many folds of the step, inner or outer, are done.
     """
     tried = candidates(space(job.model), trials)
     hidden = replace(job, results=str(Path(job.results) / WORK))
@@ -153,7 +155,8 @@ def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> b
     for chosen in dict.fromkeys(chosen for chosen, _, _ in folds):
         chosen.data.prepare_data()
         open_cell(chosen, list(dict.fromkeys(seed for other, _, seed in folds if other is chosen)), console)
-    failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
+    with counting(folds):
+        failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
     name_failures(failures, console)
     return not failures
 

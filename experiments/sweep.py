@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -90,12 +91,8 @@ def sweep(
     pools = dict.fromkeys((chosen, seed) for chosen, _, seed in pending)
     if upload_pictures or tracking.is_trial():  # logged again even where all is trained
         pools = dict.fromkeys((chosen, seed) for chosen in experiments for seed in seeds)
-    try:
+    with counting([(chosen, fold, seed) for chosen in experiments for seed in seeds for fold in chosen.data.folds]):
         failures = _logged(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_progress(experiments, seeds)) from None
-    except WriteError as error:
-        raise WriteError(f"{error}. {_progress(experiments, seeds)}; then run the same command again") from error
     report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
     if not folds:
         console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
@@ -119,6 +116,22 @@ def open_cell(chosen: Experiment, seeds: Sequence[int], console: Console) -> Non
             console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
+@contextmanager
+def counting(folds: Sequence[Fold]) -> Iterator[None]:
+    """Let what ends the block before its time say how many of the folds are done.
+
+    Raises:
+        WriteError: If a file cannot be written in the block.
+        KeyboardInterrupt: If the block is interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_progress(folds)) from None
+    except WriteError as error:
+        raise WriteError(f"{error}. {_progress(folds)}; then run the same command again") from error
+
+
 def _tidy(jobs: Sequence[Job]) -> None:
     """Remove what a killed sweep has left unfinished."""
     disk.remove_abandoned(Path(jobs[0].cache), below=True)
@@ -126,9 +139,9 @@ def _tidy(jobs: Sequence[Job]) -> None:
         disk.remove_abandoned(Path(jobs[0].results) / name, below=True)
 
 
-def _progress(experiments: Sequence[Experiment], seeds: Sequence[int]) -> str:
+def _progress(folds: Sequence[Fold]) -> str:
     """Folds done and left, and the space that these will take."""
-    files = [chosen.cell.file(seed, fold) for chosen in experiments for seed in seeds for fold in chosen.data.folds]
+    files = [chosen.cell.file(seed, fold) for chosen, fold, seed in folds]
     done = [file for file in files if file.exists()]
     text = f"{len(done)} of {len(files)} folds are done, {len(files) - len(done)} are left"
     if done:
