@@ -1,6 +1,6 @@
-"""The figure of AHMSA-Net: three levels, the block that they are made of, and its parts."""
+"""The figure of AHMSA-Net: its levels, the block that they are made of, and its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -23,7 +23,11 @@ def draw() -> Figure:
         f"{short(paper.parameters())}.",
     )
     _levels(figure, quick, paper)
-    figure.group(Box(24, 338, 952, 138), "Block", "each part reads a layer norm of what it is added to")
+    figure.group(
+        Box(24, 338, 952, 138),
+        "Block",
+        "each part reads a layer norm of what it is added to; a learned factor scales what it adds",
+    )
     ratios = [one.network.levels[0][0].ffn.fc1.out_features // one.shapes["levels.0.0"][-1] for one in (quick, paper)]
     x = Block("tensor", 72, "x", ("C×H×W",))
     figure.chain(
@@ -44,42 +48,45 @@ def draw() -> Figure:
         lift=42,
     )
     _channel_attention(figure, 24, paper.network.levels[0][0].channel)
-    _spatial_attention(figure, 347, quick)
+    _spatial_attention(figure, 347, paper)
     _downsampling(figure, 670)
     return figure
 
 
 def _levels(figure: Figure, quick: Measured, paper: Measured) -> None:
-    """From the flow map along the levels to the logits."""
+    """From the flow map along the levels of ``paper``, some of which ``quick`` has, to the logits."""
+    few = {one[0]: (one[-1], len(blocks)) for one, blocks in _measured_levels(quick)}
     items = [
         Block("tensor", 84, "flow map", ("u, v, strain", shaped(quick.inputs["flow"]))),
-        Block("convolution", 96, "stem", ("conv 3×3,", "ReLU, BN")),
+        Block("convolution", 112, "stem", ("(beside the flow:", "conv, ReLU, BN)")),
     ]
-    grid, features = quick.network.grid, []
-    for level in range(len(quick.network.levels)):
-        side = quick.shapes[f"levels.{level}.0"][0]
-        narrow, wide = (one.shapes[f"levels.{level}.0"][-1] for one in (quick, paper))
-        few, many = (len(one.network.levels[level]) for one in (quick, paper))
-        features.append((narrow * grid**2, wide * grid**2))
-        if level:
+    for (side, _, wide), blocks in _measured_levels(paper):
+        if len(items) > 2:
             items.append(Block("pooling", 104, "adaptive", ("downsampling", f"{2 * side} → {side}")))
-        notes = (f"{few} ({many}) blocks", f"{narrow} ({wide}) × {side}×{side}")
-        items.append(Block("attention", 134, f"level {level + 1}", notes))
-    placed = figure.chain(24, 116, *items, gap=27)
-    first, last = placed[2], placed[-1]
-    whole = [one.network.head.in_features for one in (quick, paper)]
-    notes = ("{:,} ({:,}) features".format(*whole),)
-    width = last.right[0] - first.x
-    bar = figure.box(Block("normalisation", width, "concatenate, layer norm, dropout", notes), first.x, 290)
-    for box, counts in zip(placed[2::2], features, strict=True):
-        notes = ("{:,} ({:,}) features".format(*counts),)
-        pool = figure.box(Block("pooling", box.width, f"average to {grid}×{grid}", notes), box.x, 206)
-        figure.arrow(box.bottom, pool.top)
-        figure.arrow(pool.bottom, (pool.bottom[0], bar.y))
-    head = figure.box(Block(LINEAR, 96, "linear", ("to K classes",)), placed[1].x, 290)
-    logits = figure.box(Block("tensor", 84, "logits", ("K",)), placed[0].x, 290)
-    figure.arrow(bar.left, head.right)
-    figure.arrow(head.left, logits.right)
+        notes = (f"({len(blocks)} blocks)", f"({wide}) × {side}×{side}")
+        if side in few:
+            notes = (f"{few[side][1]} {notes[0]}", f"{few[side][0]} {notes[1]}")
+        items.append(Block("attention", 134, f"{side}×{side}", notes))
+    placed = figure.chain(24, 116, *items, gap=24)
+    values, hidden = ([getattr(one.network.classifier.fc1, name) for one in (quick, paper)] for name in SIZES)
+    last = placed[-1]
+    layer = Block(LINEAR, 134, "hidden layer", ("{} ({})".format(*hidden), "GELU"))
+    drop = Block("normalisation", 134, "dropout", ("{:,} ({:,}) values".format(*values),))
+    read = figure.box(drop, last.x, 244)
+    figure.arrow(last.bottom, read.top)
+    for block in (layer, Block(LINEAR, 104, "linear", ("to K classes",)), Block("tensor", 84, "logits", ("K",))):
+        next_one = figure.box(block, read.x - 24 - block.width, 244)
+        figure.arrow(read.left, next_one.right)
+        read = next_one
+
+
+SIZES = ("in_features", "out_features")
+
+
+def _measured_levels(one: Measured) -> Iterator[tuple[Sequence[int], nn.Module]]:
+    """Sides and channels of each level, and its blocks."""
+    for level, blocks in enumerate(one.network.levels):
+        yield one.shapes[f"levels.{level}.0"], blocks
 
 
 def _channel_attention(figure: Figure, x: float, gate: Any) -> None:
@@ -103,11 +110,11 @@ def _channel_attention(figure: Figure, x: float, gate: Any) -> None:
         figure.text(x + 16, PANEL + 234 + 17 * line, words)
 
 
-def _spatial_attention(figure: Figure, x: float, quick: Measured) -> None:
+def _spatial_attention(figure: Figure, x: float, paper: Measured) -> None:
     """The gate of the fine levels, and who attends to whom at the coarse ones."""
     figure.group(Box(x, PANEL, 306, HEIGHT), "Spatial attention")
     parts = [
-        (quick.shapes[f"levels.{level}.0"][0], blocks[0].spatial) for level, blocks in enumerate(quick.network.levels)
+        (paper.shapes[f"levels.{level}.0"][0], blocks[0].spatial) for level, blocks in enumerate(paper.network.levels)
     ]
     gates = [(side, part) for side, part in parts if hasattr(part, "conv")]
     figure.text(x + 16, PANEL + 48, f"{_sides(gates)}: a gate", weight=600)
@@ -133,7 +140,7 @@ def _sides(parts: Sequence[tuple[int, nn.Module]]) -> str:
 
 def _downsampling(figure: Figure, x: float) -> None:
     """The three ways down, and the network that mixes them."""
-    figure.group(Box(x, PANEL, 306, HEIGHT), "Adaptive downsampling")
+    figure.group(Box(x, PANEL, 306, HEIGHT), "Adaptive downsampling", "+ the means")
     choice = (Block("pooling", 108, "average", ("over positions",)), Block(LINEAR, 64, "linear"))
     linear = figure.chain(x + 16, PANEL + 64, *choice)[1]
     figure.arrow(linear.right, (linear.right[0] + 20, PANEL + 64))

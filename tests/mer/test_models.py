@@ -173,6 +173,15 @@ class TestAHMSANet:
         assert not outputs["attention"].requires_grad
         torch.testing.assert_close(outputs["logits"], network(flow)["logits"])
 
+    def test_is_at_first_little_but_the_averaged_flow_map(self, flow):
+        network = AHMSANet(3, finest=28, widths=(3, 5, 8), depths=(1, 1, 1), heads=(1, 1, 2), layer_scale=1e-9).eval()
+        seen = {}
+        network.classifier.register_forward_hook(lambda _, inputs, __: seen.update(x=inputs[0]))
+        network(flow)
+        coarse = seen["x"].view(4, 7, 7, 8)
+        torch.testing.assert_close(coarse[..., :3].permute(0, 3, 1, 2), torch.nn.functional.avg_pool2d(flow, 4))
+        assert coarse[..., 3:].abs().max() < 1e-6
+
     def test_shows_finite_attention_where_nothing_moves(self):
         seen = AHMSANet(3).eval()(torch.zeros(1, 3, 28, 28), attention=True)["attention"]
         assert seen.isfinite().all()
@@ -180,12 +189,14 @@ class TestAHMSANet:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"size": 30}, "divisible by 4, not 30"),
-            ({"widths": (16, 32)}, "per level"),
-            ({"depths": (1, 0, 1)}, "at least one block"),
-            ({"heads": (1, 5, 2)}, "12 channels among 5 heads"),
+            ({"size": 30}, "30 pixels is no multiple of finest=14"),
+            ({"finest": 7}, "divisible by 2, not 7"),
+            ({"widths": (16, 32, 64)}, "per level"),
+            ({"widths": (2, 3)}, "at least 3 wide"),
+            ({"widths": (6, 3)}, "never narrow"),
+            ({"depths": (1, 0)}, "at least one block"),
+            ({"heads": (1, 2)}, "3 channels among 2 heads"),
             ({"channel": "gates"}, "'gate' or 'transposed', not 'gates'"),
-            ({"grid": 4}, "7 pixels, not a multiple of grid=4"),
             ({"kernel": 4}, "odd kernel, not 4"),
         ],
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
 from mer.attention import overlay
@@ -112,42 +112,51 @@ class MultiScaleAttention(nn.Module):
         channel: The channel attention.
         spatial: The spatial attention; also returns its map.
         ratio: Factor by which the feed-forward's hidden layer is wider.
+        layer_scale: First factor of what each part adds (Touvron et al., ICCV 2021).
         drop_path: Probability of skipping a part.
     """
 
-    def __init__(self, width: int, channel: nn.Module, spatial: nn.Module, ratio: float, drop_path: float):
+    def __init__(
+        self, width: int, channel: nn.Module, spatial: nn.Module, ratio: float, layer_scale: float, drop_path: float
+    ):
         super().__init__()
         self.channel_norm, self.channel = nn.LayerNorm(width), channel
         self.spatial_norm, self.spatial = nn.LayerNorm(width), spatial
         self.ffn_norm, self.ffn = nn.LayerNorm(width), Mlp(width, int(width * ratio))
+        self.scales = nn.ModuleList(LayerScale(width, layer_scale) for _ in range(3))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = x + self.drop_path(self.channel(self.channel_norm(x)))
+        of_channels, of_positions, of_ffn = self.scales
+        x = x + self.drop_path(of_channels(self.channel(self.channel_norm(x))))
         spatial, attention = self.spatial(self.spatial_norm(x))
-        x = x + self.drop_path(spatial)
-        return x + self.drop_path(self.ffn(self.ffn_norm(x))), attention
+        x = x + self.drop_path(of_positions(spatial))
+        return x + self.drop_path(of_ffn(self.ffn(self.ffn_norm(x)))), attention
 
 
 class AdaptiveDownsampling(nn.Module):
-    """Halves a map by a mix of average pooling, max pooling and a strided convolution that each input chooses.
+    """Halves a map: means, and added to them a mix of mean, maximum and strided convolution that each input chooses.
 
     Args:
         width: Channels of the finer level.
-        wider: Channels of the coarser level.
+        wider: Channels of the coarser level; the means have 0 in those beyond ``width``.
+        layer_scale: First factor of the mix.
     """
 
-    def __init__(self, width: int, wider: int):
+    def __init__(self, width: int, wider: int, layer_scale: float):
         super().__init__()
+        self.new = wider - width
         self.choice = nn.Linear(width, 3)
-        self.project = nn.Conv2d(width, wider, 1)
+        self.project = nn.Linear(width, wider)
         self.conv = nn.Conv2d(width, wider, 3, stride=2, padding=1)
+        self.scale = LayerScale(wider, layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         average, maximum, strided = self.choice(x.mean((1, 2))).softmax(-1)[..., None, None, None].unbind(1)
-        mean, x = cells(x, 2).permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
-        pooled = average * mean + maximum * F.max_pool2d(x, 2)
-        return (self.project(pooled) + strided * self.conv(x)).permute(0, 2, 3, 1)
+        means, channels_first = cells(x, 2), x.permute(0, 3, 1, 2)
+        mixed = self.project(average * means + maximum * F.max_pool2d(channels_first, 2).permute(0, 2, 3, 1))
+        mixed = mixed + strided * self.conv(channels_first).permute(0, 2, 3, 1)
+        return F.pad(means, (0, self.new)) + self.scale(mixed)
 
 
 class AHMSANet(Network):
@@ -156,15 +165,18 @@ class AHMSANet(Network):
     Published: input of horizontal flow, vertical flow and strain; a hierarchy that changes the size of the feature map
     at each level; blocks of channel attention, spatial attention and feed-forward, each with a layer norm before it;
     cross-entropy; the number of blocks and the batch size matter.
-    Our choice, the paper being silent: 28x28 input; a stem of conv3x3, ReLU and batch norm, which keeps the amplitude
-    of the motion that layer norms hide; three levels, 28/14/7; the mix of three downsamplings; both channel
-    attentions; self-attention up to ``attend`` pixels and a gate above; features of the levels pooled to a grid, since
-    in an aligned face the place of a motion tells the emotion; all widths, depths and rates.
+    Our choice, the paper being silent: 28x28 input; two levels, 14 and 7 pixels; both channel attentions;
+    self-attention up to ``attend`` pixels and a gate above; all widths, depths and rates. The first three channels of
+    every level are the flow map itself, averaged, to which blocks and downsampling add little at first: some hundred
+    clips do not teach a network more about motion than that, and the amplitude that layer norms hide stays. Channels
+    beyond, if any, come from a stem of conv3x3, ReLU and batch norm. A hidden layer reads the coarsest level whole,
+    since in an aligned face the place of a motion tells the emotion.
 
     Args:
         num_classes: Classes K of the protocol.
-        size: Height and width S of the flow map in pixels; halved between levels.
-        widths: Channels of each level.
+        size: Height and width S of the flow map in pixels.
+        finest: Side of the first level in pixels, to which the flow map is averaged; halved between levels.
+        widths: Channels of each level, 3 of them the flow map; none narrower than the one before.
         depths: Blocks of each level.
         heads: Attention heads of each level.
         channel: Channel attention: ``gate`` or ``transposed``.
@@ -173,32 +185,37 @@ class AHMSANet(Network):
         ratio: Factor by which the feed-forward's hidden layer is wider.
         attend: Largest map, in pixels, with spatial self-attention; larger ones have a spatial gate.
         keys: Largest side of the grid of keys and values in spatial self-attention.
-        grid: Side of the grid to which the features of each level are averaged for the classifier.
+        hidden: Width of the hidden layer.
+        layer_scale: First factor of what attention, feed-forward and downsampling add.
         drop_path: Probability of skipping a part of a block.
-        dropout: Probability of dropping a pooled feature before the classifier.
+        feature_dropout: Probability of dropping a value of the coarsest level before the hidden layer.
+        dropout: Probability of dropping a value of the hidden layer.
 
     Raises:
         ValueError: If the arguments do not fit one another or the size.
     """
 
     shows_attention = True
-    revision = 2  # pooling by means, which rounds otherwise
+    revision = 3  # a correction of the flow map, read by a hidden layer
 
     def __init__(
         self,
         num_classes: int,
         size: int = 28,
-        widths: tuple[int, ...] = (8, 12, 16),
-        depths: tuple[int, ...] = (1, 1, 1),
-        heads: tuple[int, ...] = (1, 2, 2),
+        finest: int = 14,
+        widths: tuple[int, ...] = (3, 3),
+        depths: tuple[int, ...] = (1, 1),
+        heads: tuple[int, ...] = (1, 1),
         channel: Literal["gate", "transposed"] = "gate",
         reduction: int = 4,
         kernel: int = 3,
         ratio: float = 2.0,
         attend: int = 14,
         keys: int = 7,
-        grid: int = 7,
+        hidden: int = 256,
+        layer_scale: float = 0.01,
         drop_path: float = 0.3,
+        feature_dropout: float = 0.2,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -209,9 +226,13 @@ class AHMSANet(Network):
             )
         if min(depths) < 1:
             raise ValueError(f"AHMSA-Net needs at least one block in every level, not depths={tuple(depths)}")
+        if list(widths) != sorted(widths) or widths[0] < FLOW:
+            raise ValueError(f"AHMSA-Net's levels are at least {FLOW} wide and never narrow, not {tuple(widths)}")
+        if finest < 1 or size % finest:
+            raise ValueError(f"AHMSA-Net's flow map of {size} pixels is no multiple of finest={finest}")
         halvings = 2 ** (len(widths) - 1)
-        if size < halvings or size % halvings:
-            raise ValueError(f"AHMSA-Net of {len(widths)} levels needs a size divisible by {halvings}, not {size}")
+        if finest % halvings:
+            raise ValueError(f"AHMSA-Net of {len(widths)} levels needs finest divisible by {halvings}, not {finest}")
         for width, count in zip(widths, heads, strict=True):
             if count < 1 or width % count:
                 raise ValueError(f"AHMSA-Net cannot split {width} channels among {count} heads")
@@ -219,27 +240,24 @@ class AHMSANet(Network):
             raise ValueError(f"AHMSA-Net's channel attention is 'gate' or 'transposed', not {channel!r}")
         if kernel % 2 == 0:
             raise ValueError(f"AHMSA-Net's spatial gate needs an odd kernel, not {kernel}")
-        if grid < 1 or (size // halvings) % grid:
-            raise ValueError(f"AHMSA-Net's coarsest map has {size // halvings} pixels, not a multiple of grid={grid}")
-        self.grid = grid
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 3, padding=1), nn.ReLU(), nn.BatchNorm2d(widths[0]))
+        self.cell = size // finest
+        new = widths[0] - FLOW
+        self.stem = nn.Sequential(nn.Conv2d(FLOW, new, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(new)) if new else None
         self.levels = nn.ModuleList()
         for level, (width, depth, count) in enumerate(zip(widths, depths, heads, strict=True)):
-            side = size // 2**level
+            side = finest // 2**level
             cell = next(c for c in range(1, side + 1) if side % c == 0 and side // c <= keys)
             blocks = nn.ModuleList()
             for _ in range(depth):
                 across = ChannelGate(width, reduction) if channel == "gate" else TransposedAttention(width, count)
                 spatial = SpatialAttention(width, count, cell) if side <= attend else SpatialGate(kernel)
-                blocks.append(MultiScaleAttention(width, across, spatial, ratio, drop_path))
+                blocks.append(MultiScaleAttention(width, across, spatial, ratio, layer_scale, drop_path))
             self.levels.append(blocks)
         self.downsamplings = nn.ModuleList(
-            AdaptiveDownsampling(width, wider) for width, wider in zip(widths, widths[1:], strict=False)
+            AdaptiveDownsampling(width, wider, layer_scale) for width, wider in zip(widths, widths[1:], strict=False)
         )
-        features = sum(widths) * grid * grid
-        self.norm = nn.LayerNorm(features)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(features, num_classes)
+        self.classifier = Mlp(widths[-1] * (finest // halvings) ** 2, hidden, num_classes, drop=(dropout, 0.0))
+        self.dropout = nn.Dropout(feature_dropout)
 
     def forward(self, flow: Tensor, attention: bool = False) -> dict[str, Tensor]:
         """Classify flow maps.
@@ -252,16 +270,19 @@ class AHMSANet(Network):
             ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the overlay of
             the spatial attention of all blocks.
         """
-        x = self.stem(flow).permute(0, 2, 3, 1)
-        pooled, maps = [], []
+        x = flow if self.stem is None else torch.cat([flow, self.stem(flow)], dim=1)
+        x, maps = cells(x.permute(0, 2, 3, 1), self.cell), []
         for level, blocks in enumerate(self.levels):
             if level:
                 x = self.downsamplings[level - 1](x)
             for block in blocks:
                 x, looked = block(x)
                 maps.append(looked)
-            pooled.append(cells(x, x.shape[1] // self.grid).permute(0, 3, 1, 2).flatten(1))
-        outputs = {"logits": self.head(self.dropout(self.norm(torch.cat(pooled, dim=1))))}
+        outputs = {"logits": self.classifier(self.dropout(x.flatten(1)))}
         if attention:
             outputs["attention"] = overlay(maps, flow.shape[-1])
         return outputs
+
+
+FLOW = 3
+"""Channels of a flow map: u, v and strain."""
