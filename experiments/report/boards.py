@@ -13,7 +13,7 @@ from experiments import references
 from experiments.report.figures import KINDS, pooled_scores, summary
 from experiments.results import Cell, cells
 from experiments.slurm import records
-from mer import InputError, significance
+from mer import InputError, metrics, significance
 
 MAJORITY, LOOK_UP = "majority class", "action units, looked up"
 
@@ -51,6 +51,11 @@ class Row:
     def summary(self) -> dict:
         """Means over the seeds with their intervals: of the pool, of each database and of each class."""
         return summary(self.tables, self.cell.classes)
+
+    @cached_property
+    def ensemble(self) -> pd.DataFrame | None:
+        """Predictions of the seeds together, honest as those of each are; None unless several are finished."""
+        return metrics.ensemble(self.tables, self.cell.classes) if self.complete and len(self.tables) > 1 else None
 
     @property
     def uf1(self) -> float:
@@ -181,6 +186,7 @@ def status(results: Path) -> list[dict]:
             "digest": cell.digest,
             "seeds": [_seed_status(cell, *each) for each in zip(row.seeds, row.tables, row.folds)] if row else [],
             "summary": row.summary if row else {},
+            "ensemble": pooled_scores(row.ensemble, cell.classes) if row and row.ensemble is not None else {},
             "left_out": left_out,
             "jobs": [
                 {"seed": seed, **{state: states[state] for state in records.STATES}}

@@ -19,7 +19,8 @@ from mer import __version__
 NOTE = (
     "UF1 is the mean of the classes' F1, UAR of their recalls, each computed once from the predictions of all folds: "
     "means ± standard deviations over seeds, 95 % bootstrap intervals over subjects. Honest scores have their steps "
-    "fixed beforehand and rank; optimistic ones pick each fold's epoch on its own held-out subject and rank nothing."
+    "fixed beforehand and rank; optimistic ones pick each fold's epoch on its own held-out subject and rank nothing. "
+    "Seeds together: the probabilities of all seeds, averaged for every clip; as honest, and another method."
 )
 REFERENCES = (
     "Majority class: always the most frequent class of the training clips. Action units, looked up: the class that "

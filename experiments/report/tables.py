@@ -51,13 +51,13 @@ def leaderboard(board: Board) -> Table:
     """Models, then references; honest scores rank."""
     header = (
         "model", "seeds", "folds", "UF1", "95 % interval", "UAR", "UAR interval", "accuracy", "accuracy interval",
-        "optimistic UF1",
+        "seeds together, UF1", "optimistic UF1",
     )  # fmt: skip
     lines = [Line(MODEL, _scores(row)) for row in board.rows]
     for name, summary in board.reference_summaries.items():
         honest, clips = summary["honest"], len(board.references[name])
         label = name if clips == len(board.clips) else f"{name} ({clips} of {len(board.clips)} clips)"
-        lines.append(Line(REFERENCE, (label, "", "", *_three(honest), "")))
+        lines.append(Line(REFERENCE, (label, "", "", *_three(honest), "", "")))
     unfinished = [row.name for row in board.rows if not row.complete]
     note = f"Not finished, so last and not ranked: {', '.join(unfinished)}." if unfinished else ""
     if board.unlike:
@@ -223,7 +223,8 @@ def marked(one: Published) -> str:
 def _scores(row: Row) -> tuple[str, ...]:
     folds = f"{row.done} / {row.total}"
     optimistic = spread(row.summary["optimistic"]["uf1"])
-    return (row.name, str(len(row.tables)), folds, *_three(row.summary["honest"]), optimistic)
+    together = "" if row.ensemble is None else number(metrics.scores(row.ensemble, row.cell.classes)["uf1"])
+    return (row.name, str(len(row.tables)), folds, *_three(row.summary["honest"]), together, optimistic)
 
 
 def _three(figures: dict[str, dict]) -> tuple[str, ...]:

@@ -138,6 +138,30 @@ def parts(table: pd.DataFrame, classes: Sequence[str], prediction: str = "predic
     return {str(name): scores(rows, classes, prediction) for name, rows in table.groupby("dataset", sort=True)}
 
 
+def ensemble(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataFrame:
+    """Predictions of several networks together: the class whose probability is the highest on average.
+
+    Args:
+        tables: Predictions with the columns ``p_<class>``, one table per seed.
+        classes: The protocol's classes.
+
+    Returns:
+        One row for every clip that all tables have: ``dataset``, ``subject``, ``clip``, ``target``, ``prediction`` and
+        the average ``p_<class>``.
+
+    Raises:
+        ValueError: If there is no table, or a column is missing.
+    """
+    key, probabilities = ["dataset", "subject", "clip", "target"], [f"p_{name}" for name in classes]
+    if not tables or any(set([*key, *probabilities]) - set(table) for table in tables):
+        raise ValueError(f"an ensemble needs tables with the columns {', '.join([*key, *probabilities])}")
+    every = pd.concat([table[[*key, *probabilities]] for table in tables])
+    grouped = every.groupby(key, sort=True)
+    mean = grouped.mean()[grouped.size() == len(tables)].reset_index()
+    names = np.array(classes, dtype=object)
+    return mean.assign(prediction=names[mean[probabilities].to_numpy().argmax(1)])
+
+
 def per_class(
     table: pd.DataFrame, classes: Sequence[str], prediction: str = "prediction"
 ) -> dict[str, dict[str, float]]:

@@ -39,7 +39,13 @@ def test_the_page_shows_what_status_says(root, page, capsys):
     for name, one in told.items():
         honest, optimistic = one["summary"]["honest"], one["summary"]["optimistic"]
         three = [text for score in honest.values() for text in (figures.spread(score), figures.interval(score))]
-        assert board[name] == ["2", "20 / 20", *three, figures.spread(optimistic["uf1"])]
+        assert board[name] == [
+            "2",
+            "20 / 20",
+            *three,
+            figures.number(one["ensemble"]["uf1"]),
+            figures.spread(optimistic["uf1"]),
+        ]
         assert optimism[name][:2] == [figures.number(kind["uf1"]["mean"]) for kind in (honest, optimistic)]
         expected = []
         for part in one["summary"]["parts"].values():
@@ -79,6 +85,17 @@ def test_confusion_counts_every_clip_of_every_seed(board, page):
         table = tables.confusion(row)
         assert [[int(text) for text in line.texts[1:]] for line in table.lines] == expected.tolist()
         assert expected.sum() == 2 * len(board.clips) and table.key in shown
+
+
+def test_seeds_together_stand_beside(root, board, page):
+    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-leaderboard"]}
+    column = shown["model"].index("seeds together, UF1")
+    told = {one["model"]: one for one in report.status(root / "results") if one["dataset"] == board.dataset}
+    for row in board.rows:
+        uf1 = metrics.scores(metrics.ensemble(row.tables, board.classes), board.classes)["uf1"]
+        assert shown[row.name][column] == figures.number(uf1)
+        assert told[row.cell.model]["ensemble"]["uf1"] == uf1
+    assert not shown["majority class"][column]
 
 
 def test_the_answers_come_first(board, page):

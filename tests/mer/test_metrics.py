@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from mer.metrics import accuracy, confusion, interval, parts, per_class, scores, uar, uf1
+from mer.metrics import accuracy, confusion, ensemble, interval, parts, per_class, scores, uar, uf1
 
 CLASSES = ["negative", "positive", "surprise"]
 
@@ -106,6 +106,18 @@ def test_parts_are_scored_from_the_same_rows():
     found = parts(table, CLASSES)
     assert list(found) == ["casme2", "samm"]
     assert found["samm"] == scores(table[:30], CLASSES) and found["casme2"] == scores(table[30:], CLASSES)
+
+
+def test_seeds_together_average_the_probabilities_of_each_clip():
+    one = BY_HAND.assign(p_negative=0.4, p_positive=0.6, p_surprise=0.0)
+    other = BY_HAND.assign(p_negative=0.5, p_positive=0.1, p_surprise=0.4).iloc[::-1].head(4)
+    together = ensemble([one, other], CLASSES)
+    assert set(together["clip"]) == set(other["clip"]) and set(together["prediction"]) == {"negative"}
+    assert together[["p_negative", "p_positive", "p_surprise"]].iloc[0].tolist() == pytest.approx([0.45, 0.35, 0.2])
+    assert ensemble([one], CLASSES)["prediction"].tolist() == ["positive"] * len(one)
+    for tables in ([], [BY_HAND]):
+        with pytest.raises(ValueError, match="p_surprise"):
+            ensemble(tables, CLASSES)
 
 
 def test_another_column_can_be_scored():
