@@ -156,10 +156,9 @@ def ensemble(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataF
     if not tables or any(set([*key, *probabilities]) - set(table) for table in tables):
         raise ValueError(f"an ensemble needs tables with the columns {', '.join([*key, *probabilities])}")
     every = pd.concat([table[[*key, *probabilities]] for table in tables])
-    grouped = every.groupby(key, sort=True)
-    mean = grouped.mean()[grouped.size() == len(tables)].reset_index()
-    names = np.array(classes, dtype=object)
-    return mean.assign(prediction=names[mean[probabilities].to_numpy().argmax(1)])
+    grouped = every.groupby(key, sort=True, as_index=False)
+    mean = grouped.mean().loc[grouped.size()["size"] == len(tables)].reset_index(drop=True)
+    return mean.assign(prediction=[classes[code] for code in mean[probabilities].to_numpy().argmax(1)])
 
 
 def per_class(
