@@ -23,7 +23,7 @@ SMALL = {
     "timm_baseline": ("--model.network.name=resnet10t",),
 }
 CALM = {  # no dropout, no drop-path
-    "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0"),
+    "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0", "--model.network.feature_dropout=0"),
     "hsta": ("--model.network.drop_path=0",),
     "ststnet": ("--model.network.dropout=0",),
     "timm_baseline": (),
