@@ -70,6 +70,15 @@ def test_it_goes_on_where_it_was(searched, flow_maps, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in cell(searched).rglob("*.csv")}
 
 
+def test_interrupted_it_says_how_far_it_came(searched, flow_maps, monkeypatch, capsys):
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "train", stop)
+    assert run(flow_maps, searched) == 130
+    assert "interrupted, 12 of 12 folds are done" in capsys.readouterr().err
+
+
 def test_status_counts_it_as_a_model_and_no_inner_fold(searched, capsys):
     capsys.readouterr()
     assert main(["status", "--json", "--results", str(searched)]) == 0
