@@ -15,6 +15,7 @@ from data_modules.protocols import PROTOCOLS
 from data_modules.sheets import find
 from experiments.jobs import load_class
 from mer import InputError
+from mer.task import scale
 from tests import trees
 
 ANNOTATIONS = os.environ.get("MER_ANNOTATIONS", "")
@@ -87,8 +88,10 @@ class TestContract:
         assert batch["flow"].shape == batch["onset"].shape == batch["apex"].shape == (clips, *picture)
         assert batch["frames"].shape == (clips, 6, *picture) and batch["frames"].dtype == torch.uint8
         assert [*batch["frames"][0, :, 0, 0, 0]] == [*range(6)]
-        apexes = data.clips["apex"].fillna(0).astype(float)[batch["clip"].tolist()]
-        assert batch["flow"][:, 0, 0, 0].tolist() == apexes.tolist()
+        tested = data.clips.iloc[batch["clip"].tolist()]
+        flow = data.load(tested)["flow"]
+        assert flow[:, 0, 0, 0].tolist() == tested["apex"].fillna(0).astype(float).tolist()
+        assert torch.equal(batch["flow"], scale(flow))
 
     def test_raw_folder_is_not_touched(self, data):
         before = state(data.root)

@@ -20,14 +20,16 @@ def test_pixels_become_u_v_and_strain(own_flow_maps):
     blue_green_red = np.zeros((28, 28, 3), np.uint8)
     blue_green_red[..., 0], blue_green_red[..., 1], blue_green_red[..., 2] = 51, 255, 0
     cv2.imwrite(str(own_flow_maps / "maps/s1_0.png"), blue_green_red)
-    first = data_of(own_flow_maps).store["flow"][0]
+    data = data_of(own_flow_maps)
+    first = data.load(data.clips)["flow"][0]
     assert first.amax((1, 2)).tolist() == pytest.approx([-1.0, 1.0, 0.2])
 
 
 def test_pictures_of_another_size_are_resampled(own_flow_maps):
     cv2.imwrite(str(own_flow_maps / "maps/s1_0.png"), np.full((56, 40, 3), 255, np.uint8))
-    store = data_of(own_flow_maps).store
-    assert store["flow"].shape == (18, 3, 28, 28) and store["flow"][0].eq(1).all()
+    data = data_of(own_flow_maps)
+    flow = data.load(data.clips)["flow"]
+    assert flow.shape == (18, 3, 28, 28) and flow[0].eq(1).all()
     assert data_of(own_flow_maps, size=56).store["flow"].shape == (18, 3, 56, 56)
 
 
