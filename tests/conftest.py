@@ -1,5 +1,6 @@
 """Small data that many tests share, made once per test process."""
 
+import signal
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,10 @@ import pandas as pd
 import pytest
 
 CLASSES = ("negative", "positive", "surprise")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write_flow_maps(root: Path, subjects: int = 3, clips: int = 6, seed: int = 0) -> Path:

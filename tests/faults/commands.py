@@ -42,7 +42,6 @@ class Command:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_listen,
             )
 
     @property
@@ -140,11 +139,6 @@ def contents(results: Path, cache: Path) -> dict[str, bytes | None]:
                 found[f"{folder.name}/{place}"] = None if own else path.read_bytes()
     text = (results / "report/report.md").read_text() if (results / "report/report.md").exists() else ""
     return {**found, "tables": text.split("### Seconds")[0].encode()}
-
-
-def _listen() -> None:
-    """Have a program hear Ctrl-C, which the background jobs of a shell, and all that they start, ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _marked(mark: str) -> Iterator[tuple[int, str]]:
