@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from data_modules.disk import WriteError
@@ -70,6 +71,25 @@ def for_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+def start(work: Callable, *arguments: object) -> BaseProcess:
+    """A process that is forked from the server and does ``work(*arguments)``.
+
+    The server may be killed just now; once that is known, another one is started.
+    """
+
+    def attempt() -> BaseProcess:
+        process = CONTEXT.Process(target=work, args=arguments, daemon=True)
+        with for_children():
+            process.start()
+        return process
+
+    for pause in (0.1, 1.0):
+        with suppress(EOFError, OSError):
+            return attempt()
+        time.sleep(pause)
+    return attempt()
+
+
 def end_with_parent(end: Callable[[], None]) -> None:
     """Have this process call ``end`` when the one that has started it is gone, in the middle of whatever it does."""
 
@@ -91,19 +111,8 @@ class Worker:
     def __init__(self, begin: tuple[Callable, tuple]):
         self.begin = begin
         self.connection, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs, *begin), daemon=True)
-        with for_children():
-            self.process.start()
+        self.process = start(_serve, theirs, *begin)
         theirs.close()
-
-    @classmethod
-    def start(cls, begin: tuple[Callable, tuple]) -> "Worker":
-        """A worker, also if its server is killed just now: once that is known, another server is started."""
-        for pause in (0.1, 1.0):
-            with suppress(EOFError, OSError):
-                return cls(begin)
-            time.sleep(pause)
-        return cls(begin)
 
     def give(self, index: int, work: Callable, arguments: tuple) -> None:
         self.index = index
@@ -149,7 +158,7 @@ def run(work: Callable, jobs: Sequence[tuple], begins: Sequence[tuple[Callable, 
 
     try:
         for begin in begins[: len(jobs)]:
-            workers.append(Worker.start(begin))
+            workers.append(Worker(begin))
             feed(workers[-1])
         while busy:
             for connection in wait(list(busy)):
@@ -164,7 +173,7 @@ def run(work: Callable, jobs: Sequence[tuple], begins: Sequence[tuple[Callable, 
                     if again:
                         waiting.appendleft((index, tries[index] + 1))
                     if waiting:
-                        workers.append(Worker.start(worker.begin))
+                        workers.append(Worker(worker.begin))
                         feed(workers[-1])
                     if not again:
                         yield index, outcome

@@ -60,10 +60,7 @@ class Tracker:
         # Its own, because wandb leaves much behind in it.
         self.temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
-        arguments = (theirs, self.results, self.offline, environment, os.getpid())
-        self.process = workers.CONTEXT.Process(target=serve, args=arguments, daemon=True)
-        with workers.for_children():
-            self.process.start()
+        self.process = workers.start(serve, theirs, self.results, self.offline, environment, os.getpid())
         theirs.close()
         self.ready, self.busy = False, False
 

@@ -3,6 +3,7 @@ import signal
 from contextlib import closing
 from multiprocessing import forkserver
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -81,6 +82,16 @@ def test_a_server_that_dies_is_replaced(tmp_path):
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
         outcomes += ended
     assert [index for index, _ in outcomes] == [0, 1, 2] and all(isinstance(pid, int) for _, pid in outcomes)
+
+
+def test_a_server_that_dies_while_it_starts_a_process_is_replaced():
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGSTOP)
+    Timer(0.3, os.kill, (server, signal.SIGKILL)).start()
+    process = workers.start(begin)
+    process.join()
+    assert process.exitcode == 0 and forkserver._forkserver._forkserver_pid != server
 
 
 @pytest.mark.parametrize("error, expected", [(RuntimeError("out of luck"), False), (InputError("no clip"), True)])
