@@ -78,6 +78,18 @@ class Norm(nn.BatchNorm2d):
         return NormOfSlots.apply(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
+class Pointwise(nn.Conv2d):
+    """Takes the place of a 1x1 convolution in a stack: on maps of one pixel its sums are a linear layer's.
+
+    Those over the clips would be rounded by where a channel lies among the channels of all slots.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] == (1, 1):
+            return F.linear(x[..., 0, 0], self.weight[..., 0, 0], self.bias)[..., None, None]
+        return super().forward(x)
+
+
 def leading(shape: torch.Size, dimensions: int) -> torch.Size:
     """The first dimensions of a shape, and 1 for the others."""
     return torch.Size([*shape[:dimensions], *[1] * (len(shape) - dimensions)])
@@ -116,6 +128,9 @@ class StackedNetwork(Network):
         for name, module in list(self.slots.named_modules()):
             if type(module) is nn.BatchNorm2d and module.track_running_stats and module.momentum is not None:
                 self._set(name, Norm(module.num_features, module.eps, module.momentum, module.affine))
+            if type(module) is nn.Conv2d and (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1):
+                biased = module.bias is not None
+                self._set(name, Pointwise(module.in_channels, module.out_channels, 1, module.stride, bias=biased))
             if type(module) in SHAPES:
                 rate = module.drop_prob if isinstance(module, DropPath) else module.p
                 self._set(name, Masked(rate, SHAPES[type(module)], self.masks))
