@@ -112,7 +112,13 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     search.add_argument("--trials", type=_positive, default=12, help="recipes tried, its own among them (default 12)")
     for added in (train, sweep, search):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
-        added.add_argument("--stacked", action="store_true", help="train many folds as one program; another cell")
+        added.add_argument(
+            "--stacked",
+            nargs="?",
+            const="true",
+            choices=("true", "false"),
+            help="whether many folds are trained as one program, which makes another cell (default: the recipe's own)",
+        )
     sweep.add_argument(
         "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
     )

@@ -62,7 +62,7 @@ def per_epoch(model: str, accelerator: str, folds: int, stacked: bool, passes: i
     data = experiment(model, accelerator, *options).data
     data.hold_out(next(iter(data.folds)), 0)
     steps, epochs = passes * data.passes[0], TRAINED / data.batch_size
-    options = (*options, "--trainer.callbacks+=experiments.bench_stacks.Clock", *["--stacked=true"] * stacked)
+    options = (*options, "--trainer.callbacks+=experiments.bench_stacks.Clock", f"--stacked={str(stacked).lower()}")
     chosen = experiment(model, accelerator, *options, steps=WARM + steps, folds=folds)
     slots = [(fold, seed) for seed in range(1 + folds // SUBJECTS) for fold in chosen.data.folds][:folds]
     Clock.times.clear()

@@ -108,7 +108,8 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     names = options.model.split(",") if options.model else default_models(options.dataset)
     results = str(getattr(options, "results", ""))
     workers = options.workers or len(os.sched_getaffinity(0))
-    shared["options"] = (*options.options, *["--stacked=true"] * getattr(options, "stacked", False))
+    stacked = getattr(options, "stacked", None)
+    shared["options"] = (*options.options, *([f"--stacked={stacked}"] if stacked else []))
     shared["allow"] = tuple(getattr(options, "allow", ()))
     shared["folds_per_batch"] = getattr(options, "folds_per_batch", 0)
     return [Job(model=name, results=results, workers=workers, **shared) for name in names]

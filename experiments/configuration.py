@@ -28,6 +28,8 @@ TRAINER = (
     "strategy",
 )
 
+ALONE = "add --stacked=false to train one fold at a time"
+
 
 class FoldCLI(LightningCLI):
     """LightningCLI as a parser: folds are instantiated one by one, many from one configuration."""
@@ -100,13 +102,13 @@ def shares_folds(trainer: Namespace) -> bool:
 
 def _check_stack(trainer: Namespace) -> None:
     if trainer.max_steps < 1 or trainer.max_epochs not in (None, -1):
-        raise InputError("a stack of folds counts steps, not epochs: set --trainer.max_steps and no max_epochs")
+        raise InputError(f"a stack of folds counts steps: set --trainer.max_steps and no max_epochs, or {ALONE}")
     if trainer.precision in ("16-mixed", "16"):
-        raise InputError("a stack of folds would share 16-mixed's one scale of the loss: use bf16-mixed or 32-true")
+        raise InputError(f"a stack of folds would share the one loss scale of 16-mixed: use bf16-mixed, or {ALONE}")
     if shares_folds(trainer):
         raise InputError(
-            "a stack of folds is one process on one device: leave --trainer.devices, num_nodes and strategy as they "
-            "are; a sweep spreads stacks over devices by itself"
+            "a stack of folds is one process on one device, and a sweep spreads stacks over devices by itself: leave "
+            f"--trainer.devices, num_nodes and strategy as they are, or {ALONE}"
         )
 
 

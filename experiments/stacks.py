@@ -25,7 +25,8 @@ def share(chosen: Experiment, folds: int, workers: int) -> int:
         return 1
     if chosen.job.folds_per_batch:
         return chosen.job.folds_per_batch
-    return ON_A_CPU if chosen.job.accelerator == "cpu" else max(1, -(-folds // workers))
+    each = max(1, -(-folds // workers))
+    return min(each, ON_A_CPU) if chosen.job.accelerator == "cpu" else each
 
 
 def run_folds(job: Job, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:

@@ -30,7 +30,7 @@ from data_modules.device_flow import resolve
 from data_modules.fold_stack import FoldStack
 from experiments import callbacks, executors
 from experiments.callbacks import Curve, Optimistic
-from experiments.configuration import TRAINER, parse, shares_folds
+from experiments.configuration import ALONE, TRAINER, parse, shares_folds
 from experiments.jobs import Job, load_class
 from experiments.results import Cell
 from mer import InputError
@@ -66,7 +66,7 @@ class Experiment:
             stack = FoldBatch([task, task], noise=(0, 1))
             stack.rehearse({name: torch.stack([clips, clips]) for name, clips in few.items()})
         except ValueError as error:
-            raise InputError(f"{self.job.model}: {error}; train it without --stacked") from error
+            raise InputError(f"{self.job.model}: {error}; {ALONE}") from error
 
     @cached_property
     def cell(self) -> Cell:

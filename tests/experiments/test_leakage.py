@@ -15,6 +15,7 @@ from tests import trees
 FOLD = "casme2-sub02"
 OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=4", "--data.crop=32")
 OF_MODEL = {
+    "ahmsa_net": ("--data.batch_size=32",),  # a stack of smaller batches has more slots
     "hsta": ("--data.size=32",),
     "mfvan": ("--data.size=32", "--model.first_stage_steps=3", "--model.network.grid=2"),
 }
@@ -55,10 +56,10 @@ def weights_of(monkeypatch, tmp_path):
 
         def keep(trainer, task):
             seen.update({name: tensor.clone() for name, tensor in task.state_dict().items()})
-            return [torch.full((len(experiment.data.folds[FOLD]), 5), 1 / 5)]
+            return [torch.full((len(experiment.data.folds[FOLD]), 5), 1 / 5)] * len(trainer.datamodule.passes)
 
         monkeypatch.setattr(callbacks, "predict", keep)
-        monkeypatch.setattr(callbacks, "pictures", lambda trainer, task: [{}])
+        monkeypatch.setattr(callbacks, "pictures", lambda trainer, task: [{}] * len(trainer.datamodule.passes))
         experiment.train(FOLD, seed=0)
         assert all(weight.isfinite().all() for weight in seen.values())
         return seen
@@ -89,7 +90,6 @@ def relabel_another(data) -> None:
 def test_the_held_out_subject_changes_no_weight(weights_of, model):
     rows = trees.casme2_rows()
     learnt = weights_of(model, rows)
-    assert same(learnt, weights_of(model, rows))
     assert same(learnt, weights_of(model, rows, blind))
     assert same(learnt, weights_of(model, rows, relabel))
     assert not same(learnt, weights_of(model, rows, relabel_another))

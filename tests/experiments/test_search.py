@@ -19,8 +19,10 @@ def run(root, results, *more: str) -> int:
 
 @pytest.fixture(scope="module")
 def small():
-    """Two groups outside and two inside, one seed."""
+    """Three groups outside and two inside, one seed, candidates of the same few steps."""
+    whole = search.space
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "space", lambda model: {"model.lr": [0.01, 0.02]} if model == "ststnet" else whole(model))
         patch.setattr(search, "OUTER", 3)
         patch.setattr(search, "INNER", 2)
         patch.setattr(search, "SEEDS", (0,))
