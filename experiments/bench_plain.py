@@ -58,7 +58,7 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
     """Seconds per epoch of each part of a recipe in a loop of our own: same batches, steps and tests, no Lightning."""
     chosen = experiment(model, "cpu", f"--data.batch_size={clips}")
     torch.manual_seed(0)
-    task, data, spent = chosen._instantiate().model, chosen.data, defaultdict(float)
+    task, data, spent = chosen.instantiate().model, chosen.data, defaultdict(float)
     data.setup()
     data.hold_out(next(iter(data.folds)), 0)
     batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.groups(), lr=task.lr)

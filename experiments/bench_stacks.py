@@ -99,7 +99,7 @@ def floor(model: str, accelerator: str, limits: Ceilings) -> float:
     of the weights, gradients and moments that AdamW reads (four) and writes (three).
     """
     chosen = experiment(model, accelerator)
-    task, batch = chosen._instantiate().model, chosen.data.noise()
+    task, batch = chosen.instantiate().model, chosen.data.noise()
     batch = {name: batch[name] for name in (*chosen.data.inputs, "target")}
     kept: dict[int, int] = {}
 

@@ -24,8 +24,9 @@ from rich.table import Table
 from data_modules import cache, protocols
 from experiments import report
 from experiments.jobs import CONFIGS, Job
+from experiments.progress import Fold, counting
 from experiments.results import Cell
-from experiments.sweep import Fold, counting, name_failures, open_cell, train
+from experiments.sweep import name_failures, open_cell, train
 from experiments.train import Experiment
 from mer import InputError, metrics
 

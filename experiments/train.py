@@ -9,7 +9,7 @@ import platform
 import resource
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,7 @@ class Experiment:
         settings = self.config.data.init_args
         if "backend" in settings:  # resolved here, not where a worker sees other devices: it is part of the digest
             settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
-        objects = self._instantiate()
+        objects = self.instantiate()
         self.data: FlowDataModule = objects.data  # shared by all folds
         if self.config.stacked:
             self._rehearse(objects.model)
@@ -140,7 +140,7 @@ class Experiment:
     def _start(self, seed: int) -> tuple[Task, Namespace]:
         """A task with its initial weights, which depend on the seed alone, and the trainer's arguments."""
         torch.manual_seed(seed)
-        objects = self._instantiate()
+        objects = self.instantiate()
         return objects.model, objects.trainer
 
     def _outcomes(
@@ -205,7 +205,8 @@ class Experiment:
         folder = Path(self.job.cache) / self.job.dataset / "first_stage"
         return folder / f"{fold}-seed{seed}-{cache.digest(key)}.safetensors"
 
-    def _instantiate(self) -> Namespace:
+    def instantiate(self) -> Namespace:
+        """A new ``model``, ``data`` and ``trainer``."""
         try:
             return self.cli.parser.instantiate(self.config)
         except ValueError as error:  # jsonargparse wraps what a constructor says
@@ -254,29 +255,6 @@ def train_one(job: Job, fold: str, seed: int, device: str) -> int:
     print(chosen.cell.read(seed, fold).to_string(index=False))
     print(f"written: {chosen.cell.file(seed, fold)}")
     return 0
-
-
-def estimate(chosen: Experiment, steps: int = 3) -> float:
-    """Seconds that a fold will take on one core, from a few steps on noise."""
-    objects, data = chosen._instantiate(), chosen.data
-    noise = data.noise()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    task, first = objects.model, objects.model.first_stage()
-    total = objects.trainer.max_steps * _seconds(lambda: sum(task.loss(task(noise), noise).values()), steps)
-    if first is not None:
-        total += first.steps * _seconds(lambda: sum(first.loss(noise).values()), steps)
-    torch.set_num_threads(threads)
-    return total
-
-
-def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
-    """Seconds that a step takes, without the first one."""
-    loss().backward()
-    start = time.perf_counter()
-    for _ in range(steps):
-        loss().backward()
-    return (time.perf_counter() - start) / steps
 
 
 def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: object) -> Trainer:

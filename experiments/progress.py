@@ -1,0 +1,136 @@
+"""How long folds will take, and how far they are."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from torch import Tensor
+
+from data_modules.disk import WriteError
+from experiments.results import Cell
+from experiments.train import Experiment
+from mer import metrics
+
+EVERY = 20  # seconds between two lines of progress where there is no terminal
+
+Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: one thing to train
+
+
+def plan(
+    console: Console, experiments: Sequence[Experiment], pending: Sequence[Fold], seeds: int, workers: int
+) -> None:
+    """Print what would be trained, and for how long."""
+    total = 0.0
+    for chosen in experiments:
+        mine = sum(other is chosen for other, _, _ in pending)
+        every = len(chosen.data.folds) * seeds
+        seconds = estimate(chosen) if mine else 0.0
+        total += seconds * mine
+        console.print(
+            f"{chosen.job.dataset} {chosen.data.protocol} {chosen.job.model}-{chosen.digest}: {every} folds, "
+            f"{every - mine} done, {mine} to train" + (f", about {seconds:.0f} s each on one core" if mine else "")
+        )
+    console.print(f"{len(pending)} folds to train, about {total / workers / 60:.1f} min with {workers} worker(s)")
+
+
+def estimate(chosen: Experiment, steps: int = 3) -> float:
+    """Seconds that a fold will take on one core, from a few steps on noise."""
+    objects, data = chosen.instantiate(), chosen.data
+    noise = data.noise()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    task, first = objects.model, objects.model.first_stage()
+    total = objects.trainer.max_steps * _seconds(lambda: sum(task.loss(task(noise), noise).values()), steps)
+    if first is not None:
+        total += first.steps * _seconds(lambda: sum(first.loss(noise).values()), steps)
+    torch.set_num_threads(threads)
+    return total
+
+
+def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
+    """Seconds that a step takes, without the first one."""
+    loss().backward()
+    start = time.perf_counter()
+    for _ in range(steps):
+        loss().backward()
+    return (time.perf_counter() - start) / steps
+
+
+@contextmanager
+def counting(folds: Sequence[Fold]) -> Iterator[None]:
+    """Let what ends the block before its time say how many of the folds are done.
+
+    Raises:
+        WriteError: If a file cannot be written in the block.
+        KeyboardInterrupt: If the block is interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_progress(folds)) from None
+    except WriteError as error:
+        raise WriteError(f"{error}. {_progress(folds)}; then run the same command again") from error
+
+
+def _progress(folds: Sequence[Fold]) -> str:
+    """Folds done and left, and the space that these will take."""
+    files = [chosen.cell.file(seed, fold) for chosen, fold, seed in folds]
+    done = [file for file in files if file.exists()]
+    text = f"{len(done)} of {len(files)} folds are done, {len(files) - len(done)} are left"
+    if done:
+        sizes = [part.stat().st_size for file in done for part in file.parent.glob(f"{file.stem}.*")]
+        text += f" and need about {sum(sizes) / len(done) * (len(files) - len(done)) / 1e6:.1f} MB"
+    return text
+
+
+class Display:
+    """Folds done, time left and running pooled UF1 of every cell and seed: bars on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console, pending: Sequence[tuple[Experiment, str, int]]):
+        self.console, self.total, self.ended = console, len(pending), 0
+        self.start = self.told = time.monotonic()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("folds, UF1 {task.fields[uf1]}"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.tasks: dict[tuple[Cell, int], TaskID] = {}
+        for chosen, _, seed in pending:
+            cell = chosen.cell
+            if (cell, seed) not in self.tasks:
+                name, done = f"{cell.dataset} {cell.model} seed {seed}", len(cell.done(seed))
+                task = self.bars.add_task(name, total=len(cell.folds), completed=done, uf1="", left="")
+                self.tasks[cell, seed] = task
+
+    def __enter__(self) -> "Display":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def advance(self, cell: Cell, fold: str, seed: int, failed: bool) -> None:
+        """Count one fold that has ended."""
+        self.ended += 1
+        now = time.monotonic()
+        left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
+        uf1 = "" if failed else f"{_running(cell, seed):.3f}"
+        self.bars.update(self.tasks[cell, seed], advance=not failed, uf1=uf1, left=left)
+        if not self.console.is_terminal and (now - self.told > EVERY or self.ended in (1, self.total)):
+            self.told = now
+            self.console.print(
+                f"{self.ended} of {self.total} folds, {left}; last: {cell.model} seed {seed} {fold}, "
+                + ("failed" if failed else f"running UF1 {uf1}")
+            )
+
+
+def _running(cell: Cell, seed: int) -> float:
+    """Pooled UF1 of the folds done so far, in which a class may have no clip yet."""
+    return float(metrics.uf1(metrics.confusion(cell.pooled(seed), cell.classes)))
