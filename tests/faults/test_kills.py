@@ -116,7 +116,7 @@ def _round(faces, undisturbed, folder: Path, draws: random.Random, mode: str) ->
             time.sleep(draws.uniform(0, 8))  # while all is imported
         else:
             wait_for(partial(_has, folder, files), sweep)
-            time.sleep(draws.uniform(0, 1))
+            time.sleep(draws.uniform(0, 0.1))  # a fold takes about as long
         others = sorted(pid for pid in sweep.processes() if pid != sweep.pid)
         moment = f"with {len(clips(folder))} clips and {len(folds(folder))} folds"
         if others and draws.random() < 0.5:
