@@ -48,8 +48,9 @@ sync: $(READY) ## upload the W&B runs that were logged offline
 dashboard: $(READY) ## the page on W&B that compares what is in results; needs the extra `dashboard`
 	$(BIN)/mer dashboard $(ARGS)
 
+# A file's tests share what they make, so they stay together.
 test: $(READY) ## all tests, on every core
-	$(BIN)/pytest -n auto --maxprocesses 8 $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 smoke: $(READY) ## a whole small sweep on synthetic faces, in a temporary folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -ex && \

@@ -9,12 +9,17 @@ import os
 import signal
 import sys
 
+SERVER = os.getpid()
 PR_SET_PDEATHSIG = 1  # prctl(2): when the thread ends that has started it, the main one; workers do not inherit it
 
 
 def leave(*_: object) -> None:
-    """Remove the temporary folders that libraries have made; what else Python does at an end takes seconds."""
-    atexit._run_exitfuncs()
+    """Remove the temporary folders that libraries have made; what else Python does at an end takes seconds.
+
+    A process that has just been forked, and is ended before it has a handler of its own, leaves them to the server.
+    """
+    if os.getpid() == SERVER:
+        atexit._run_exitfuncs()
     os._exit(1)
 
 

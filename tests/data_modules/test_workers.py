@@ -1,5 +1,7 @@
+import atexit
 import os
 import signal
+import time
 from contextlib import closing
 from multiprocessing import forkserver
 from pathlib import Path
@@ -92,6 +94,21 @@ def test_a_server_that_dies_while_it_starts_a_process_is_replaced():
     process = workers.start(begin)
     process.join()
     assert process.exitcode == 0 and forkserver._forkserver._forkserver_pid != server
+
+
+def wait_with_an_end(marker: str) -> None:
+    atexit.register(Path(marker).touch)
+    Path(marker).with_suffix(".ready").touch()
+    time.sleep(60)
+
+
+def test_who_ends_as_it_starts_removes_nothing_of_its_server(tmp_path):
+    process = workers.start(wait_with_an_end, str(tmp_path / "removed"))
+    while not (tmp_path / "removed.ready").exists():
+        time.sleep(0.01)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 1 and not (tmp_path / "removed").exists()
 
 
 @pytest.mark.parametrize("error, expected", [(RuntimeError("out of luck"), False), (InputError("no clip"), True)])
