@@ -87,6 +87,21 @@ def remove_abandoned(folder: Path, of: str = "", below: bool = False) -> None:
         folders[:] = [name for name in folders if below and not TEMPORARY.fullmatch(name)]
 
 
+@contextmanager
+def tidied(*folders: Path) -> Iterator[None]:
+    """Remove what killed processes leave unfinished in the folders, before the block and after it."""
+
+    def tidy() -> None:
+        for folder in folders:
+            remove_abandoned(folder, below=True)
+
+    tidy()
+    try:
+        yield
+    finally:
+        tidy()
+
+
 def _is_abandoned(path: Path, name: re.Match[str]) -> bool:
     if name["machine"] == _machine():
         try:

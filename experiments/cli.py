@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,9 +150,9 @@ def _prepare(options: argparse.Namespace) -> int:
     from experiments.train import Experiment
 
     experiments = [Experiment(job) for job in jobs]
-    disk.remove_abandoned(Path(options.cache), below=True)
-    for experiment in experiments:
-        experiment.data.prepare_data()
+    with disk.tidied(Path(options.cache)):
+        for experiment in experiments:
+            experiment.data.prepare_data()
     return 0
 
 
@@ -178,16 +178,17 @@ def _sweep(options: argparse.Namespace) -> int:
         jobs, devices = _on_devices(jobs, options.devices)
     else:
         jobs, devices = [replace(job, accelerator=slurm.accelerator) for job in jobs], ("cpu",)
-    return sweep(
-        jobs,
-        options.seeds,
-        devices,
-        _console(stderr=bool(slurm and slurm.print_only)),  # what is printed there goes to a shell
-        folds=options.folds,
-        dry_run=options.dry_run,
-        upload_pictures=options.upload_pictures,
-        slurm=slurm,
-    )
+    with nullcontext() if options.dry_run else _tidied(options):
+        return sweep(
+            jobs,
+            options.seeds,
+            devices,
+            _console(stderr=bool(slurm and slurm.print_only)),  # what is printed there goes to a shell
+            folds=options.folds,
+            dry_run=options.dry_run,
+            upload_pictures=options.upload_pictures,
+            slurm=slurm,
+        )
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -201,7 +202,15 @@ def _search(options: argparse.Namespace) -> int:
     from experiments.search import search
 
     (job,), devices = _on_devices(jobs, options.devices)
-    return search(job, options.seeds, devices, _console(), options.trials)
+    with _tidied(options):
+        return search(job, options.seeds, devices, _console(), options.trials)
+
+
+def _tidied(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Nothing unfinished stays where folds are trained: not in all of the results, where W&B may keep very many files."""
+    from experiments.search import WORK
+
+    return disk.tidied(Path(options.cache), *(options.results / name for name in ("report", options.dataset, WORK)))
 
 
 def _sync(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_modules import disk
 from experiments import executors, report, stacks, tracking
 from experiments.configuration import shares_folds
 from experiments.executors import Failure
@@ -61,7 +60,6 @@ def sweep(
     if tracking.is_trial():
         tracking.check_trial(experiments, seeds)
     if not dry_run:
-        _tidy(jobs)
         for chosen in experiments:
             chosen.data.prepare_data()
         for chosen in experiments:
@@ -105,13 +103,6 @@ def open_cell(chosen: Experiment, seeds: Sequence[int], console: Console) -> Non
         for path, why in moved.items():
             told = f"{path}: {why}; it is no result, was moved here and is trained again"
             console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
-
-
-def _tidy(jobs: Sequence[Job]) -> None:
-    """Remove what a killed sweep has left unfinished."""
-    disk.remove_abandoned(Path(jobs[0].cache), below=True)
-    for name in {"report", *(job.dataset for job in jobs)}:  # not all: a tracker may keep very many files there
-        disk.remove_abandoned(Path(jobs[0].results) / name, below=True)
 
 
 def _chosen(chosen: Experiment, folds: Sequence[str]) -> Sequence[str]:

@@ -69,6 +69,16 @@ def test_it_looks_where_it_is_told(tmp_path, gone):
     disk.remove_abandoned(tmp_path / "nowhere")
 
 
+def test_nothing_unfinished_stays_before_and_after(tmp_path, gone):
+    before, meanwhile = tmp_path / "a.csv", tmp_path / "below/b.csv"
+    left = leave(before, gone)
+    with pytest.raises(KeyboardInterrupt), disk.tidied(tmp_path, tmp_path / "nowhere"):
+        assert not left.exists()
+        left = leave(meanwhile, gone)
+        raise KeyboardInterrupt
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("name", ["fold.csv", ".fold.csv.tmp", ".a.tmp", "tmp", ".fold.csv.12-34-56.tmp", ".~lock.tmp"])
 def test_files_of_others_stay(tmp_path, name):
     (tmp_path / name).touch()
