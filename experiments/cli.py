@@ -207,7 +207,7 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _tidied(options: argparse.Namespace) -> AbstractContextManager[None]:
-    """Nothing unfinished stays where folds are trained: not in all of the results, where W&B may keep very many files."""
+    """Leave nothing unfinished where folds are trained; W&B may keep very many files beside them."""
     from experiments.search import WORK
 
     return disk.tidied(Path(options.cache), *(options.results / name for name in ("report", options.dataset, WORK)))

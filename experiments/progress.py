@@ -89,7 +89,7 @@ def _progress(folds: Sequence[Fold]) -> str:
 class Display:
     """Folds done, time left and running pooled UF1 of every cell and seed: bars on a terminal, lines elsewhere."""
 
-    def __init__(self, console: Console, pending: Sequence[tuple[Experiment, str, int]]):
+    def __init__(self, console: Console, pending: Sequence[Fold]):
         self.console, self.total, self.ended = console, len(pending), 0
         self.start = self.told = time.monotonic()
         self.bars = Progress(
@@ -116,19 +116,20 @@ class Display:
     def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
-    def advance(self, cell: Cell, fold: str, seed: int, failed: bool) -> None:
-        """Count one fold that has ended."""
-        self.ended += 1
+    def advance(self, folds: Sequence[Fold], failed: Sequence[bool]) -> None:
+        """Count folds that have ended together."""
+        first = not self.ended
+        self.ended += len(folds)
         now = time.monotonic()
         left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
-        uf1 = "" if failed else f"{_running(cell, seed):.3f}"
-        self.bars.update(self.tasks[cell, seed], advance=not failed, uf1=uf1, left=left)
-        if not self.console.is_terminal and (now - self.told > EVERY or self.ended in (1, self.total)):
+        told = ""
+        for (chosen, fold, seed), lost in zip(folds, failed, strict=True):
+            uf1 = "" if lost else f"{_running(chosen.cell, seed):.3f}"
+            self.bars.update(self.tasks[chosen.cell, seed], advance=not lost, uf1=uf1, left=left)
+            told = f"{chosen.job.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
+        if not self.console.is_terminal and (first or now - self.told > EVERY or self.ended == self.total):
             self.told = now
-            self.console.print(
-                f"{self.ended} of {self.total} folds, {left}; last: {cell.model} seed {seed} {fold}, "
-                + ("failed" if failed else f"running UF1 {uf1}")
-            )
+            self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {told}")
 
 
 def _running(cell: Cell, seed: int) -> float:

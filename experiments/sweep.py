@@ -184,13 +184,14 @@ def train(
     work = [(batch[0][0].job, [(fold, seed) for _, fold, seed in batch]) for batch in batches]
     with Display(console, pending) as display:
         for index, outcome in executors.run(stacks.run_folds, work, devices):
-            for chosen, fold, seed in batches[index]:
-                failed = isinstance(outcome, Failure) and not chosen.cell.file(seed, fold).exists()
-                curve = [] if isinstance(outcome, Failure) else outcome.get((fold, seed), [])
+            batch = batches[index]
+            lost = [isinstance(outcome, Failure) and not c.cell.file(seed, fold).exists() for c, fold, seed in batch]
+            display.advance(batch, lost)
+            for one, failed in zip(batch, lost, strict=True):
+                curve = [] if isinstance(outcome, Failure) else outcome.get(one[1:], [])
                 if failed:
-                    failures.append(((chosen, fold, seed), outcome))
-                display.advance(chosen.cell, fold, seed, failed)
-                ended((chosen, fold, seed), None if failed else curve)
+                    failures.append((one, outcome))
+                ended(one, None if failed else curve)
     return failures
 
 
