@@ -8,6 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_modules import workers
+
+# Whichever test starts the process that workers are forked from, it has what those of a sweep need.
+workers.CONTEXT.set_forkserver_preload([workers.SERVER, "experiments.stacks"])
+
 CLASSES = ("negative", "positive", "surprise")
 
 # A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
