@@ -27,6 +27,8 @@ TRIES = 2  # a piece of work that fails is tried once more, in a fresh process
 GRACE = 3.0  # seconds that a process has to remove its temporary files before it is killed
 SERVER = "data_modules.server"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Without these glibc gives a large tensor's memory back when it is freed, and the system clears it anew in every step.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([SERVER])
@@ -58,11 +60,12 @@ def warm_up(modules: Sequence[str]) -> None:
 
 @contextmanager
 def for_children() -> Iterator[None]:
-    """What is started in the block has one thread per library, and no signal of the terminal reaches it."""
-    before = {name: os.environ.get(name) for name in THREADS}
+    """What is started in the block has one thread per library, keeps its memory, and gets no signal of the terminal."""
+    own = {**dict.fromkeys(THREADS, "1"), **KEPT}
+    before = {name: os.environ.get(name) for name in own}
     resource_tracker.ensure_running()  # it would unblock what is blocked here
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    os.environ.update(own)
     try:
         yield
     finally:
