@@ -9,7 +9,7 @@ import torch
 from experiments.jobs import Job
 from experiments.train import Experiment, Slot
 
-ON_A_CPU = 8  # a CPU gains nothing from more, and its caches lose
+ON_A_CPU = 8  # more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
 
 
