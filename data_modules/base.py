@@ -10,13 +10,12 @@ import pandas as pd
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from data_modules import protocols
 from data_modules.batches import Augmentation, Batch, Batches
 from data_modules.clips import Problem
 from mer import InputError
-from mer.task import scale
+from mer.transforms import normalise_flow
 
 
 def generator(*key: object) -> torch.Generator:
@@ -29,8 +28,8 @@ class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
     A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, size, size), which
-    is u (right), v (down) and the strain magnitude, scaled by ``mer.task.scale``; ``target`` (B,), the class; ``clip``
-    (B,), the row of ``clips``.
+    is u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target`` (B,), the class;
+    ``clip`` (B,), the row of ``clips``.
 
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
@@ -168,8 +167,8 @@ class FlowDataModule(LightningDataModule):
         if not self.store:
             tensors = self.load(self.clips)
             if "flow" in tensors:  # here, once: it depends on nothing but the clip, and takes a fifth of a small step
-                tensors["flow"] = scale(tensors["flow"])
-            tensors["target"] = torch.tensor([self.classes.index(name) for name in self.clips["target"]])
+                tensors["flow"] = normalise_flow(tensors["flow"])
+            tensors["target"] = self.targets
             tensors["clip"] = torch.arange(len(self.clips))
             self.store = tensors
         self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
@@ -187,10 +186,15 @@ class FlowDataModule(LightningDataModule):
         held_out = set(self.folds[self.fold])
         return [row for row in range(len(self.clips)) if row not in held_out]
 
+    @cached_property
+    def targets(self) -> Tensor:
+        """Class of every clip, (N,), on the CPU."""
+        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
+
     @property
     def train_targets(self) -> Tensor:
-        """Their classes."""
-        return self.store["target"][self.train_rows].cpu()
+        """Classes of the clips that the fold trains on, on the CPU."""
+        return self.targets[self.train_rows]
 
     @property
     def passes(self) -> list[int]:
@@ -198,13 +202,13 @@ class FlowDataModule(LightningDataModule):
         return [-(-len(self.train_rows) // self.batch_size)]
 
     @property
-    def test_targets(self) -> list[Tensor]:
-        """Classes of the test clips, in a list of one."""
-        return [self.store["target"][self.folds[self.fold]].cpu()]
+    def test_targets(self) -> Tensor:
+        """Classes of the test clips, (1, n), on the CPU."""
+        return self.targets[None, self.folds[self.fold]]
 
     def by_slot(self, clips: Tensor) -> list[Tensor]:
-        """What belongs to the test clips, in a list of one."""
-        return [clips]
+        """What belongs to the test clips, out of a tensor (1, n, ...) in a list of one."""
+        return list(clips)
 
     def train_dataloader(self) -> Batches:
         """The fold's stream of training batches; processes that train one fold together share each of them.
@@ -222,13 +226,3 @@ class FlowDataModule(LightningDataModule):
 
     def test_dataloader(self) -> Batches:
         return Batches(self.store, self.folds[self.fold])
-
-
-def resize(maps: Tensor, size: int) -> Tensor:
-    """Resample maps (..., C, h, w) to a square, averaging over areas; values keep their unit and their type."""
-    if maps.shape[-2:] == (size, size):
-        return maps
-    mode = "area" if min(maps.shape[-2:]) >= size else "bilinear"
-    resized = interpolate(maps.reshape(-1, 1, *maps.shape[-2:]).float(), (size, size), mode=mode)
-    resized = resized if maps.is_floating_point() else resized.round()
-    return resized.to(maps.dtype).view(*maps.shape[:-2], size, size)

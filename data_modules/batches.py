@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mer.task import MIRRORS
+from mer.transforms import MIRRORS, shift
 
 Batch = dict[str, Tensor]
+
+AHEAD = 16
+"""Steps whose draws are sent to the device together."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Augmentation:
             clips = batch[name]
             chosen = changes["flipped"].view(-1, *[1] * (clips.ndim - 1))
             clips = torch.where(chosen, MIRRORS[name](clips), clips)
-            inputs[name] = moved(clips, changes["down"], changes["right"]) if self.shift else clips
+            inputs[name] = shift(clips, changes["down"], changes["right"]) if self.shift else clips
         return {**batch, **inputs}
 
 
@@ -118,24 +121,23 @@ class StackedBatches:
     def __iter__(self) -> Iterator[Batch]:
         store, augmentation = self.streams[0].store, self.streams[0].augmentation
         while True:  # the draws are each fold's own; index and augmentation are one operation for all
-            rows, changes = zip(*(stream.draw() for stream in self.streams), strict=True)
-            batch = take(store, torch.cat(rows))
-            if augmentation:
-                batch = augmentation.apply(batch, {name: torch.cat([c[name] for c in changes]) for name in changes[0]})
-            yield {name: tensor.unflatten(0, (len(rows), -1)) for name, tensor in batch.items()}
+            for step in self._draw(store["target"].device):
+                batch = take(store, step.pop("rows"))
+                batch = augmentation.apply(batch, step) if augmentation else batch
+                yield {name: tensor.unflatten(0, (len(self.streams), -1)) for name, tensor in batch.items()}
+
+    def _draw(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """The draws of some steps of all folds, (F B,) each, sent to the device together while it still computes."""
+        steps = [[stream.draw() for stream in self.streams] for _ in range(AHEAD)]
+        drawn = {"rows": torch.stack([torch.cat([rows for rows, _ in step]) for step in steps])}
+        for name in steps[0][0][1]:
+            drawn[name] = torch.stack([torch.cat([changes[name] for _, changes in step]) for step in steps])
+        if device.type == "cuda":
+            drawn = {name: x.pin_memory().to(device, non_blocking=True) for name, x in drawn.items()}
+        return (dict(zip(drawn, parts, strict=True)) for parts in zip(*drawn.values(), strict=True))
 
 
 def take(store: Batch, rows: Tensor) -> Batch:
     """The rows of every tensor of a store."""
     rows = rows.to(store["target"].device)
     return {name: tensor[rows] for name, tensor in store.items()}
-
-
-def moved(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
-    height, width = maps.shape[-2:]
-    rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
-    clips = torch.arange(len(maps), device=maps.device)
-    pixels = maps.flatten(1, -3).permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return pixels.permute(0, 3, 1, 2).reshape(maps.shape)

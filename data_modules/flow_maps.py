@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data_modules.base import Batch, FlowDataModule, resize
+from data_modules.base import Batch, FlowDataModule
 from data_modules.cache import is_below
 from data_modules.clips import complain, read_image, unsafe_names
 from data_modules.protocols import protocol
 from mer import InputError
+from mer.transforms import resize
 
 COLUMNS = ("dataset", "subject", "clip", "emotion", "file")
 LARGEST = 10 << 20

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
+from torch.nn.functional import pad
 
 from data_modules.base import FlowDataModule
 from data_modules.batches import Batch, StackedBatches, take
@@ -42,9 +43,10 @@ class FoldStack(LightningDataModule):
         return [len(stream) for stream in self.streams]
 
     @property
-    def test_targets(self) -> list[Tensor]:
-        """Classes of the test clips of each slot."""
-        return [self.data.store["target"][self.data.folds[fold]].cpu() for fold, _ in self.slots]
+    def test_targets(self) -> Tensor:
+        """Classes of the test clips of each slot, (F, n), on the CPU; -1 where a clip is there again."""
+        own = [self.data.targets[self.data.folds[fold]] for fold, _ in self.slots]
+        return torch.stack([pad(targets, (0, self._longest - len(targets)), value=-1) for targets in own])
 
     def by_slot(self, clips: Tensor) -> list[Tensor]:
         """What belongs to the test clips of each slot, out of a tensor (F, n, ...) for all of them."""
@@ -53,8 +55,12 @@ class FoldStack(LightningDataModule):
     def train_dataloader(self) -> StackedBatches:
         return StackedBatches(self.streams)
 
+    @property
+    def _longest(self) -> int:
+        """Test clips of each slot, with those that are there again."""
+        return -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2  # times an even F: see LANES
+
     def test_dataloader(self) -> list[Batch]:
-        longest = -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2  # times an even F: see LANES
-        rows = [(rows * longest)[:longest] for rows in (self.data.folds[fold] for fold, _ in self.slots)]
+        rows = [(rows * self._longest)[: self._longest] for rows in (self.data.folds[fold] for fold, _ in self.slots)]
         batch = take(self.data.store, torch.tensor(rows).flatten())
         return [{name: tensor.unflatten(0, (len(rows), -1)) for name, tensor in batch.items()}]

@@ -16,12 +16,13 @@ import yaml
 from torch import Tensor
 
 from data_modules import cache, device_flow, frames, protocols
-from data_modules.base import Batch, resize
+from data_modules.base import Batch
 from data_modules.clips import Problem, rows
 from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
 from data_modules.progress import counting
 from data_modules.releases import ReleasedDataModule
 from mer import InputError, flow
+from mer.transforms import resize
 
 
 class VideoDataModule(ReleasedDataModule):

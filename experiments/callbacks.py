@@ -1,36 +1,46 @@
-"""What watches a fold while it trains, and changes nothing of it."""
+"""What watches a fold while it trains, and changes nothing of it.
+
+What a fold leaves is taken here, while the trainer holds the device: Lightning takes the weights off a GPU at the end.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
-from data_modules.base import resize
 from mer.fold_batch import FoldBatch
 from mer.task import MovingAverage, Task
+from mer.transforms import resize
+
+SIDE = 56
+"""Largest side in pixels of the pictures that are kept of a clip."""
 
 
-class Optimistic(Callback):
-    """Probabilities of the first epoch with the highest accuracy on the held-out subject itself.
+class HeldOut(Callback):
+    """Predictions and pictures of the held-out clips of each slot; a fold that is trained alone is one slot.
 
-    An epoch is a pass over the training clips. This is how much of the literature picks its epoch; the result is
-    reported beside the honest one, under this name, and never ranks. It draws no random number and changes no weight.
+    The honest predictions are those at the end. The optimistic ones are those of the first epoch, a pass over the
+    training clips, with the highest accuracy on the held-out subject itself: this is how much of the literature picks
+    its epoch. They are reported beside the honest ones, under this name, and never rank. Nothing here draws a random
+    number or changes a weight, and nothing waits for the device before the training ends.
+
+    Attributes:
+        honest: Probabilities (n, K) of each slot, on the CPU.
+        optimistic: Likewise.
+        pictures: See ``pictures``, of each slot.
     """
 
-    def __init__(self):
-        self.passes: list[int] = []
-        self.best: list[Tensor] = []
-        self.correct: list[int] = []
-        self.batches = 0
-
     def on_train_start(self, trainer: Trainer, task: Task | FoldBatch) -> None:
-        """Ask how long a pass of each slot is."""
-        self.passes, self.targets = trainer.datamodule.passes, trainer.datamodule.test_targets
-        self.best, self.correct = [torch.empty(0)] * len(self.passes), [-1] * len(self.passes)
+        """Ask for the clips, and how long a pass of each slot is."""
+        data, self.batches = trainer.datamodule, 0
+        (self.clips,) = data.test_dataloader()
+        self.passes, self.steps = data.passes, torch.tensor(data.passes, device=task.device)
+        self.targets = data.test_targets.to(task.device)
+        self.correct, self.best = torch.full_like(self.steps, -1), torch.zeros((), device=task.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, task: Task | FoldBatch, outputs: object, batch: dict, batch_idx: int
@@ -38,14 +48,32 @@ class Optimistic(Callback):
         """Test the slots that are at the end of a pass."""
         self.batches += 1
         last = trainer.global_step == trainer.max_steps
-        ended = [slot for slot, steps in enumerate(self.passes) if last or self.batches % steps == 0]
-        if not ended:
+        if not last and all(self.batches % steps for steps in self.passes):
             return
-        probabilities = predict(trainer, task)
-        for slot in ended:
-            correct = int((probabilities[slot].argmax(dim=1) == self.targets[slot]).sum())
-            if correct > self.correct[slot]:
-                self.best[slot], self.correct[slot] = probabilities[slot], correct
+        probabilities = predict(trainer, task, self.clips)
+        correct = (probabilities.argmax(dim=2) == self.targets).sum(dim=1)
+        better = (correct > self.correct) & ((self.batches % self.steps == 0) | last)
+        self.correct = torch.where(better, correct, self.correct)
+        self.best = torch.where(better[:, None, None], probabilities, self.best)
+
+    def on_train_end(self, trainer: Trainer, task: Task | FoldBatch) -> None:
+        """Take what the fold leaves."""
+        by_slot = trainer.datamodule.by_slot
+        self.honest, self.optimistic = by_slot(predict(trainer, task, self.clips).cpu()), by_slot(self.best.cpu())
+        kept = {name: by_slot(maps) for name, maps in pictures(trainer, task, self.clips).items()}
+        self.pictures = [{name: maps[slot] for name, maps in kept.items()} for slot in range(len(self.honest))]
+
+
+class FinalWeights(Callback):
+    """Takes the weights of a first stage when it has been trained.
+
+    Attributes:
+        weights: By name, on the CPU.
+    """
+
+    def on_train_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Copy them."""
+        self.weights = {name: np.array(tensor.cpu()) for name, tensor in task.state_dict().items()}
 
 
 class Curve(DummyLogger):
@@ -60,38 +88,33 @@ class Curve(DummyLogger):
         self.rows.append({"step": step, **metrics})
 
 
-def predict(trainer: Trainer, task: Task | FoldBatch) -> list[Tensor]:
-    """Probabilities of the held-out clips of each slot, (n, K) on the CPU, in the precision of the training."""
-    with _testing(trainer, task) as batch:
-        return trainer.datamodule.by_slot(task.predict_step(batch).cpu())
+def predict(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> Tensor:
+    """Probabilities of the held-out clips of each slot, (F, n, K), in the precision of the training."""
+    with _testing(trainer, task, clips) as batch:
+        probabilities = task.predict_step(batch)
+        return probabilities if isinstance(task, FoldBatch) else probabilities[None]
 
 
-SIDE = 56
-"""Largest side in pixels of the pictures that are kept of a clip."""
-
-
-def pictures(trainer: Trainer, task: Task | FoldBatch) -> list[dict[str, np.ndarray]]:
+def pictures(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """What is kept of the held-out clips of each slot for people to look at.
 
     Returns:
-        ``flow`` (n, 3, S, S) as the network saw it and ``attention`` (n, S, S) in [0, 1], float16, each
+        ``flow`` (F, n, 3, S, S) as the network saw it and ``attention`` (F, n, S, S) in [0, 1], float16, each
         where the network has it, S at most 56.
     """
     kept = {}
-    with _testing(trainer, task) as batch:
+    with _testing(trainer, task, clips) as batch:
         if "flow" in batch:
             kept["flow"] = batch["flow"]
         if task.network.shows_attention:
             kept["attention"] = task.attention(batch)
-    small = {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half() for name, maps in kept.items()}
-    by_slot = {name: trainer.datamodule.by_slot(maps) for name, maps in small.items()}
-    slots = len(trainer.datamodule.passes)
-    return [{name: maps[slot].numpy() for name, maps in by_slot.items()} for slot in range(slots)]
+    small = {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half().numpy() for name, maps in kept.items()}
+    return small if isinstance(task, FoldBatch) else {name: maps[None] for name, maps in small.items()}
 
 
 @contextmanager
-def _testing(trainer: Trainer, task: Task | FoldBatch) -> Iterator[dict[str, Tensor]]:
-    """The batch of held-out clips, inside a block in which the task predicts as it will in the end."""
+def _testing(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The held-out clips in the training's precision, inside a block in which the task predicts as in the end."""
     was_training = task.training
     task.eval()
     with ExitStack() as stack:
@@ -100,6 +123,5 @@ def _testing(trainer: Trainer, task: Task | FoldBatch) -> Iterator[dict[str, Ten
         for callback in trainer.callbacks:
             if isinstance(callback, MovingAverage):
                 stack.enter_context(callback.applied(task))
-        (batch,) = trainer.datamodule.test_dataloader()
-        yield trainer.precision_plugin.convert_input(batch)
+        yield trainer.precision_plugin.convert_input(clips)
     task.train(was_training)

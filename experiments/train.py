@@ -10,6 +10,7 @@ import resource
 import time
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +29,8 @@ from data_modules import cache
 from data_modules.base import FlowDataModule, generator
 from data_modules.device_flow import resolve
 from data_modules.fold_stack import FoldStack
-from experiments import callbacks, executors
-from experiments.callbacks import Curve, Optimistic
+from experiments import executors
+from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ALONE, TRAINER, parse, shares_folds
 from experiments.jobs import Job, load_class
 from experiments.results import Cell
@@ -104,14 +105,14 @@ class Experiment:
         start = time.perf_counter()
         self.data.hold_out(fold, seed)
         task, arguments = self._start(seed)
-        curve, first = Curve(), task.first_stage()
+        curve, first, held_out = Curve(), task.first_stage(), HeldOut()
         if first is not None:
-            self._train_first(first, fold, seed, arguments, curve)
-        trainer = _trainer(arguments, curve, Optimistic())
+            first.load_state_dict(self._first_stage_weights(first, fold, seed, arguments, curve))
+        trainer = _trainer(arguments, curve, held_out)
         rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
         torch.manual_seed(generator("noise", seed, fold, *[rank] * (rank > 0)).initial_seed())
         trainer.fit(task, datamodule=self.data)
-        return self._outcomes(trainer, task, [(fold, seed)], [curve.rows], start)[0]
+        return self._outcomes(held_out, [(fold, seed)], [curve.rows], trainer.global_step, start)[0]
 
     def train_stack(self, slots: Sequence[Slot], **others: object) -> list["Outcome"]:
         """Train folds as one program; ``others`` are arguments of the trainer."""
@@ -121,14 +122,13 @@ class Experiment:
         started = {seed: self._start(seed) for _, seed in every}
         noise = [generator("noise", seed, fold).initial_seed() for fold, seed in every]
         stack = FoldBatch([started[seed][0] for _, seed in every], noise)
-        trainer = _trainer(started[slots[0][1]][1], Curve(), Optimistic(), **others)
+        held_out = HeldOut()
+        trainer = _trainer(started[slots[0][1]][1], Curve(), held_out, **others)
         trainer.fit(stack, datamodule=FoldStack(self.data, every))
-        losses = torch.stack([losses for _, losses in stack.curve]).T.tolist() if stack.curve else [[]] * len(every)
         curves = [
-            [{"step": step, "train/loss": loss} for (step, _), loss in zip(stack.curve, own, strict=True)]
-            for own in losses
+            [{"step": step, "train/loss": losses[index]} for step, losses in stack.curve] for index in range(len(slots))
         ]
-        return self._outcomes(trainer, stack, slots, curves, start)
+        return self._outcomes(held_out, slots, curves, trainer.global_step, start)
 
     def run(self, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
         """Train folds and write their files; returns their training curves."""
@@ -144,15 +144,13 @@ class Experiment:
         return objects.model, objects.trainer
 
     def _outcomes(
-        self, trainer: Trainer, task: Task | FoldBatch, slots: Sequence[Slot], curves: list[list[dict]], start: float
+        self, held_out: HeldOut, slots: Sequence[Slot], curves: list[list[dict]], steps: int, start: float
     ) -> list["Outcome"]:
         """What each slot gives, from what was trained just now."""
-        (optimistic,) = (callback for callback in trainer.callbacks if isinstance(callback, Optimistic))
-        honest, pictures = callbacks.predict(trainer, task), callbacks.pictures(trainer, task)
         facts = {
             "seconds": round((time.perf_counter() - start) / len(slots), 3),
             "stack": len(slots),
-            "steps": trainer.global_step,
+            "steps": steps,
             "peak_memory_mb": _peak_memory(),
             "device": _device_name(),
             "versions": {
@@ -162,26 +160,29 @@ class Experiment:
         }
         return [
             Outcome(
-                self._table(fold, honest[index], optimistic.best[index]),
+                self._table(fold, held_out.honest[index], held_out.optimistic[index]),
                 {"fold": fold, **facts},
-                pictures[index],
+                held_out.pictures[index],
                 curves[index],
             )
             for index, (fold, _) in enumerate(slots)
         ]
 
-    def _train_first(self, first: FirstStage, fold: str, seed: int, arguments: Namespace, curve: Curve) -> None:
-        """Train a first stage, or take its weights from the cache, where every recipe that shares it finds them."""
+    def _first_stage_weights(
+        self, first: FirstStage, fold: str, seed: int, arguments: Namespace, curve: Curve
+    ) -> dict[str, Tensor]:
+        """Train a copy of a first stage, or take its weights from the cache, which all recipes that have it share."""
         file = self._first_file(first, fold, seed)
         weights = cache.read(file)
         if weights is None:
             if file.exists():
                 warnings.warn(f"{file}: damaged, trained again", stacklevel=2)
             torch.manual_seed(generator("noise of the first stage", seed, fold).initial_seed())
-            _trainer(arguments, curve, max_steps=first.steps).fit(first, datamodule=self.data)
-            weights = {name: tensor.cpu().numpy() for name, tensor in first.state_dict().items()}
+            final = FinalWeights()
+            _trainer(arguments, curve, final, max_steps=first.steps).fit(deepcopy(first), datamodule=self.data)
+            weights = final.weights
             cache.write(file, weights)
-        first.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
+        return {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
 
     def _first_file(self, first: FirstStage, fold: str, seed: int) -> Path:
         """Where the weights of a first stage lie: a name for all that they depend on."""

@@ -4,15 +4,12 @@ Nothing here needs torch, so that the processes which fill a cache start fast. N
 threads.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer.opencv import cv2
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 METHODS = ("tvl1", "farneback", "dis")
 
@@ -118,15 +115,3 @@ def flow_map(
 def with_strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """The flow map (3, H, W) of a flow field (2, H, W)."""
     return np.concatenate([flow, strain(flow)[None]])
-
-
-def mirror(flow: "Tensor") -> "Tensor":
-    """Flow maps of the mirrored clips: columns reversed and u negated.
-
-    Args:
-        flow: u, v and strain, shape (B, 3, H, W).
-
-    Returns:
-        The same shape.
-    """
-    return flow.flip(-1) * flow.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)

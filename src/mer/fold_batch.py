@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.optim import Optimizer
 
+from mer.recorded_step import RecordedStep
 from mer.stacked_network import StackedNetwork
 from mer.task import Batch, Task
 
@@ -68,8 +69,10 @@ class FoldBatch(LightningModule):
         self.task = deepcopy(first)
         self.task.network = network
         self.noise = noise
+        self.step = RecordedStep(self._step)
         self.class_weights: Tensor | None = None
-        self.curve: list[tuple[int, Tensor]] = []
+        self.losses: list[tuple[int, Tensor]] = []
+        self.curve: list[tuple[int, list[float]]] = []
 
     @property
     def network(self) -> StackedNetwork:
@@ -85,19 +88,42 @@ class FoldBatch(LightningModule):
         self.network.generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.noise]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Sum of the slots' losses."""
-        with alike():
-            logits = self.task(batch)["logits"]
-        weights = None if self.class_weights is None else 0
-        losses = vmap(self.task.error, in_dims=(0, 0, weights))(logits, batch["target"], self.class_weights)
+        """Sum of the slots' losses, whose gradients are there then: forward and backward are recorded together."""
+        losses = self.step({**batch, "numbers": self._draw(batch)})
         if (self.trainer.global_step + 1) % EVERY == 0:
-            self.curve.append((self.trainer.global_step, losses.detach()))
+            self.losses.append((self.trainer.global_step, losses.clone()))
         return losses.sum()
 
+    def _draw(self, batch: Batch) -> Tensor:
+        """The random numbers of the masks of a step."""
+        if self.network.shapes is None:
+            self.network.note_shapes(self.task.scaled(batch))
+        return self.network.draw()
+
+    def _step(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Forward and backward of all slots, whose losses (F,) it returns; ``numbers`` are those of the masks."""
+        for weight in self.network.parameters():
+            weight.grad = None
+        kind, weights = self.device.type, None if self.class_weights is None else 0
+        narrow = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
+        with torch.autocast(kind, **narrow, cache_enabled=False):  # what is recorded must not be read from a cache
+            self.network.numbers = inputs["numbers"]
+            with alike():
+                logits = self.task(inputs)["logits"]
+            losses = vmap(self.task.error, in_dims=(0, 0, weights))(logits, inputs["target"], self.class_weights)
+        with alike(), torch.autocast(kind, enabled=False):
+            losses.sum().backward()
+        return losses.detach()
+
+    def on_train_end(self) -> None:
+        """Bring the curves of all slots to the CPU: steps, and the losses (F,) there."""
+        self.curve = [(step, losses.tolist()) for step, losses in self.losses]
+
     def backward(self, loss: Tensor) -> None:
-        """One backward pass for all slots."""
-        with alike():
-            loss.backward()
+        """Nothing: ``training_step`` has computed the gradients."""
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: a step writes its gradients over those of the last."""
 
     def rehearse(self, batch: Batch) -> None:
         """One pass over a batch (F, B, ...), without a trainer; its traces stay in the buffers.
@@ -107,6 +133,7 @@ class FoldBatch(LightningModule):
         """
         self.network.generators = [torch.Generator().manual_seed(seed) for seed in self.noise]
         try:
+            self.network.numbers = self._draw(batch)
             with alike():
                 self.task(batch)["logits"].sum().backward()
         except RuntimeError as error:

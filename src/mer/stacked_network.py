@@ -12,6 +12,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from mer.models import Network
 
+AHEAD = 1 << 18
+"""Random numbers of a slot that are drawn at once, if a step needs fewer: every draw is a launch for each slot."""
+
 
 class Masks:
     """The masks of one forward pass, in the order in which modules ask for them."""
@@ -121,6 +124,8 @@ class StackedNetwork(Network):
         self.inputs, self.shows_attention, self.size = first.inputs, first.shows_attention, len(networks)
         self.masks, self.generators = Masks(), []
         self.shapes: list[tuple[float, torch.Size]] | None = None
+        self.numbers = torch.empty(0)
+        self.waiting: Iterator[Tensor] = iter(())
         weights, buffers = stack_module_state(list(networks))
         if len(weights) < len(list(first.named_parameters(remove_duplicate=False))):
             raise ValueError("cannot be stacked: two of its modules share a weight")
@@ -150,7 +155,7 @@ class StackedNetwork(Network):
             each = [self.one(slot, inputs, attention=True) for slot in range(self.size)]
             return {name: torch.stack([outputs[name] for outputs in each]) for name in each[0]}
         state = dict(self.slots.named_parameters()), dict(self.slots.named_buffers())
-        masks = self._draw(inputs) if self.training else []
+        masks = self._masks() if self.training else []
 
         def call(state: tuple, masks: list[Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
             self.masks.handed = iter(masks)
@@ -164,21 +169,36 @@ class StackedNetwork(Network):
         own = {name: tensor[slot].clone() for name, tensor in state.items()}  # a dry run must not count in the buffers
         return functional_call(self.slots, own, (), {name: x[slot] for name, x in inputs.items()} | options)
 
-    def _draw(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """The masks of a step, (F, ...) each: a slot's depend on its generator alone."""
-        if self.shapes is None:  # a dry run, with a random state that is put back
-            self.masks.shapes = []
-            with torch.no_grad(), torch.random.fork_rng():
-                self.one(0, inputs)
-            self.shapes, self.masks.shapes = self.masks.shapes, None
-            sizes = [shape.numel() for _, shape in self.shapes]
-            kept = torch.tensor([1 - rate for rate, _ in self.shapes])
-            self.kept = kept.repeat_interleave(torch.tensor(sizes, dtype=torch.long)).to(inputs[self.inputs[0]].device)
-            self.cuts = sizes
+    def draw(self) -> Tensor:
+        """The random numbers of a step in [0, 1), (F, n), which become masks once they are put into ``numbers``.
+
+        A slot's numbers depend on its generator alone. They are drawn for some steps at once, how many depends on the
+        network and its batch alone.
+        """
+        numbers = next(self.waiting, None)
+        if numbers is None:
+            count = len(self.kept)
+            drawn = torch.empty(self.size, max(1, AHEAD // max(1, count)), count, device=self.kept.device)
+            for slot, generator in zip(drawn, self.generators, strict=True) if count else ():
+                slot.uniform_(generator=generator)
+            self.waiting = iter(drawn.unbind(1))
+            numbers = next(self.waiting)
+        return numbers
+
+    def note_shapes(self, inputs: dict[str, Tensor]) -> None:
+        """Note the shapes of the masks of such inputs in a dry run, whose random state is put back."""
+        device = inputs[self.inputs[0]].device
+        self.masks.shapes = []
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self.one(0, inputs)
+        self.shapes, self.masks.shapes = self.masks.shapes, None
+        self.cuts = [shape.numel() for _, shape in self.shapes]
+        kept = torch.tensor([1 - rate for rate, _ in self.shapes])
+        self.kept = kept.repeat_interleave(torch.tensor(self.cuts, dtype=torch.long)).to(device)
+
+    def _masks(self) -> list[Tensor]:
+        """The masks of a step, (F, ...) each."""
         if not self.shapes:
             return []
-        draws = torch.empty(self.size, len(self.kept), device=self.kept.device)
-        for row, generator in zip(draws, self.generators, strict=True):
-            row.uniform_(generator=generator)
-        masks = ((draws < self.kept) / self.kept).split(self.cuts, dim=1)
+        masks = ((self.numbers < self.kept) / self.kept).split(self.cuts, dim=1)
         return [mask.unflatten(1, shape) for mask, (_, shape) in zip(masks, self.shapes, strict=True)]

@@ -6,36 +6,55 @@ from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
-from lightning import Callback, LightningModule
-from lightning.pytorch.callbacks import WeightAveraging
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from lightning import Callback, LightningModule, Trainer
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mer.flow import mirror
 from mer.models import Network
+from mer.transforms import MIRRORS, PICTURES, normalise_pictures
 
 Batch = dict[str, Tensor]
 
 
-class MovingAverage(WeightAveraging):
+class MovingAverage(Callback):
     """Exponential moving average of the weights, which replaces them when training ends.
+
+    Lightning's ``WeightAveraging`` gives the same numbers, but it waits for the device in every step.
 
     Args:
         decay: Part of the average that each step keeps.
     """
 
     def __init__(self, decay: float):
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.decay = decay
+        self.average: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *batch: object) -> None:
+        """Begin with the weights after the first step; move towards those after every other."""
+        if self.average:
+            torch._foreach_lerp_(self.average, self._weights(task), 1 - self.decay)
+        else:
+            self.average = [weight.clone() for weight in self._weights(task)]
+
+    def on_train_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Put the average in the place of the weights."""
+        torch._foreach_copy_(self._weights(task), self.average)
 
     @contextmanager
     def applied(self, task: LightningModule) -> Iterator[None]:
         """Inside the block the task has the averaged weights."""
-        self._swap_models(task)
+        weights = self._weights(task)
+        before = [weight.clone() for weight in weights]
+        torch._foreach_copy_(weights, self.average or before)
         yield
-        self._swap_models(task)
+        torch._foreach_copy_(weights, before)
+
+    @staticmethod
+    def _weights(task: LightningModule) -> list[Tensor]:
+        """Parameters, and buffers that are no counts."""
+        tensors = (*task.parameters(), *task.buffers())
+        return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 class FirstStage(LightningModule):
@@ -135,7 +154,8 @@ class Task(LightningModule):
 
     def scaled(self, batch: Batch) -> Batch:
         """The network's inputs from a batch."""
-        return {name: normalise(batch[name]) if name in PICTURES else batch[name] for name in self.network.inputs}
+        inputs = {name: batch[name] for name in self.network.inputs}
+        return {name: normalise_pictures(x) if name in PICTURES else x for name, x in inputs.items()}
 
     def attention(self, batch: Batch) -> Tensor:
         """Where the network looks, shape (B, S, S) in [0, 1]; only of networks that show it."""
@@ -167,8 +187,8 @@ class Task(LightningModule):
         """Class probabilities of a batch, float32 (B, K)."""
         probabilities = self(batch)["logits"].float().softmax(dim=-1)
         if self.both_sides:
-            turned = {**batch, **{name: turn(batch[name]) for name, turn in MIRRORS.items() if name in batch}}
-            probabilities = (probabilities + self(turned)["logits"].float().softmax(dim=-1)) / 2
+            mirrored = {**batch, **{name: mirror(batch[name]) for name, mirror in MIRRORS.items() if name in batch}}
+            probabilities = (probabilities + self(mirrored)["logits"].float().softmax(dim=-1)) / 2
         return probabilities
 
     def configure_callbacks(self) -> list[Callback]:
@@ -203,48 +223,3 @@ class Task(LightningModule):
         if self.schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
-
-
-def scale(flow: Tensor) -> Tensor:
-    """Bring the flow maps of all clips, cameras and files to one range, each by itself.
-
-    The median motion is taken off, so that 0 is a face at rest whatever the head's drift or the file's offset; the
-    motion is divided by its 95th percentile, and so is the strain.
-
-    Args:
-        flow: u, v and strain, shape (..., 3, H, W), in pixels or in any other unit.
-
-    Returns:
-        The same shape, without unit: strong motion and strong strain are about 1.
-    """
-    motion, strain = flow[..., :2, :, :].flatten(-2), flow[..., 2:, :, :].flatten(-2)
-    motion = motion - motion.median(dim=-1, keepdim=True).values
-    strong = max(1, motion.shape[-1] // 20)  # pixels; the weakest of them is the 95th percentile
-    lengths = motion.square().sum(dim=-2, keepdim=True).sqrt()
-    motion = motion / lengths.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST)
-    strain = strain / strain.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST / 10)
-    return torch.cat([motion, strain], dim=-2).view_as(flow)
-
-
-FAINTEST = 0.05
-"""Motion in pixels below which there is only noise to be scaled up."""
-
-
-def normalise(pictures: Tensor) -> Tensor:
-    """Pictures (..., 3, H, W), uint8 RGB, as float32 with the mean and the deviation of ImageNet's."""
-    mean, deviation = (
-        torch.tensor(values, device=pictures.device).view(3, 1, 1) * 255
-        for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
-    return (pictures - mean) / deviation
-
-
-def turned(pictures: Tensor) -> Tensor:
-    """The mirror image of pictures (..., H, W)."""
-    return pictures.flip(-1)
-
-
-PICTURES = ("onset", "apex", "frames")
-
-MIRRORS = {"flow": mirror, **dict.fromkeys(PICTURES, turned)}
-"""How each input of a clip becomes that of its mirror image."""

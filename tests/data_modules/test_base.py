@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from data_modules.base import generator, resize
-from data_modules.batches import Batches, moved
+from data_modules.base import generator
+from data_modules.batches import Batches
 from data_modules.casme2 import CASME2
+from mer.transforms import resize, shift
 
 
 class TestBatches:
@@ -58,7 +59,7 @@ class TestAugment:
 
 def test_a_shift_moves_by_whole_pixels():
     maps = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 3, 1, 1)
-    shifted = moved(maps, torch.tensor([1, 0]), torch.tensor([0, -2]))
+    shifted = shift(maps, torch.tensor([1, 0]), torch.tensor([0, -2]))
     assert torch.equal(shifted[0, :, 1:], maps[0, :, :3]) and torch.equal(shifted[0, :, 0], maps[0, :, 0])
     assert torch.equal(shifted[1, :, :, :2], maps[1, :, :, 2:]) and torch.equal(shifted[1, :, :, 3], maps[1, :, :, 3])
 

@@ -15,7 +15,7 @@ from data_modules.protocols import PROTOCOLS
 from data_modules.sheets import find
 from experiments.jobs import load_class
 from mer import InputError
-from mer.task import scale
+from mer.transforms import normalise_flow
 from tests import trees
 
 ANNOTATIONS = os.environ.get("MER_ANNOTATIONS", "")
@@ -91,7 +91,7 @@ class TestContract:
         tested = data.clips.iloc[batch["clip"].tolist()]
         flow = data.load(tested)["flow"]
         assert flow[:, 0, 0, 0].tolist() == tested["apex"].fillna(0).astype(float).tolist()
-        assert torch.equal(batch["flow"], scale(flow))
+        assert torch.equal(batch["flow"], normalise_flow(flow))
 
     def test_raw_folder_is_not_touched(self, data):
         before = state(data.root)

@@ -6,7 +6,7 @@ import torch
 from data_modules.base import generator
 from data_modules.batches import Augmentation
 from data_modules.flow_maps import FlowMaps
-from mer.flow import mirror
+from mer.transforms import mirror_flow
 
 
 def data_of(root, **settings) -> FlowMaps:
@@ -56,9 +56,9 @@ def test_the_order_depends_on_seed_and_fold_alone(flow_maps):
 
 def test_a_mirrored_face_moves_the_other_way():
     flow = torch.randn(2, 3, 4, 4)
-    turned = mirror(flow)
+    turned = mirror_flow(flow)
     assert torch.equal(turned[:, 0], -flow[:, 0].flip(-1)) and torch.equal(turned[:, 1:], flow[:, 1:].flip(-1))
-    assert torch.equal(mirror(turned), flow)
+    assert torch.equal(mirror_flow(turned), flow)
 
 
 def test_flips_have_their_probability(flow_maps):

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import data_modules
-from data_modules.flow_maps import FlowMaps
 from experiments import stacks
 from experiments.cli import main
 from experiments.jobs import Job
@@ -32,17 +31,6 @@ EXACT = ("--trainer.precision=64-true", "--trainer.gradient_clip_val=0.1")
 STEPS = 6  # of 18 clips 15 to 17 are trained on, 16 are in a batch: three to six passes
 
 
-class Filmed(FlowMaps):
-    """Flow maps with frames of noise."""
-
-    available_inputs = ("flow", "frames")
-
-    def load(self, clips):
-        draws = torch.Generator().manual_seed(0)
-        frames = torch.randint(256, (len(clips), 2, 3, self.size, self.size), dtype=torch.uint8, generator=draws)
-        return {**super().load(clips), "frames": frames}
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Eight subjects of one to three clips, so that passes differ in length and classes in number."""
@@ -56,7 +44,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def as_in_a_worker(monkeypatch):
-    monkeypatch.setitem(data_modules.DATASETS, "flow_maps", f"{__name__}.Filmed")
+    monkeypatch.setitem(data_modules.DATASETS, "flow_maps", "tests.filmed.Filmed")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

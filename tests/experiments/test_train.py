@@ -24,7 +24,7 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     right = torch.eye(3)[[0, 1, 2, 0, 1, 2]]  # the classes of the six clips of a subject
     wrong, half = right.roll(1, dims=1), torch.cat([right[:3], right[3:].roll(1, dims=1)])
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
-    monkeypatch.setattr(callbacks, "predict", lambda *_: [next(answers)])
+    monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers)[None])
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
     table = experiment.train("smic-s2", seed=0).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
@@ -50,9 +50,8 @@ def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path,
     experiment.data.hold_out("smic-s2", seed=0)
 
     def weight() -> float:
-        first = Shrink()
-        experiment._train_first(first, "smic-s2", 0, experiment._start(0)[1], callbacks.Curve())
-        return first.scale.item()
+        arguments = experiment._start(0)[1]
+        return experiment._first_stage_weights(Shrink(), "smic-s2", 0, arguments, callbacks.Curve())["scale"].item()
 
     learnt, (file,) = weight(), tmp_path.glob("flow_maps/first_stage/*.safetensors")
     whole, time = file.read_bytes(), file.stat().st_mtime_ns

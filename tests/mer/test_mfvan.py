@@ -10,7 +10,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from mer.models.mfvan import MFVAN, STRIDES, LocalAttention, MFVANTask
-from mer.task import normalise
+from mer.transforms import normalise_pictures
 
 ENCODER = "test_resnet"  # timm's smallest with batch norm
 
@@ -39,7 +39,7 @@ def batch():
 
 @pytest.fixture
 def apex(batch):
-    return normalise(batch["apex"])
+    return normalise_pictures(batch["apex"])
 
 
 def terms_of(task: MFVANTask, batch: dict) -> dict:
@@ -85,7 +85,9 @@ class TestFormulas:
         network = awake(build()).eval()
         task = MFVANTask(network, lambda_mask=0.2, lambda_identity=0.5, mask_share=0.4).eval()
         terms = terms_of(task, batch)
-        apex, onset = ([one.double() for one in network.encoder(normalise(batch[name]))] for name in ("apex", "onset"))
+        apex, onset = (
+            [one.double() for one in network.encoder(normalise_pictures(batch[name]))] for name in ("apex", "onset")
+        )
         outputs = task(batch)
         identity = [one.double() for one in outputs["identity"]]
         expected = dict.fromkeys(("scales", "mask", "identity", "orthogonality"), torch.zeros((), dtype=torch.float64))

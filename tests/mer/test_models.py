@@ -10,7 +10,7 @@ from mer.models.hsta import HSTA
 from mer.models.mfvan import MFVAN
 from mer.models.ststnet import STSTNet
 from mer.models.timm_baseline import TimmBaseline
-from mer.task import MIRRORS
+from mer.transforms import MIRRORS
 
 NETWORKS = {
     "ahmsa_net": (AHMSANet, {}),

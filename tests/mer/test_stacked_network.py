@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mer import stacked_network
 from mer.models import Network
 from mer.stacked_network import StackedNetwork
 from tests.drawing import Drawing
@@ -14,7 +15,14 @@ def stack_of(seeds: list[int], start: int = 0) -> StackedNetwork:
         networks.append(Drawing())
     stack = StackedNetwork(networks)
     stack.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    stack.note_shapes({"flow": FLOW.expand(len(seeds), -1, -1, -1, -1)})
     return stack
+
+
+def step(stack: StackedNetwork, slots: int) -> dict:
+    """What a training step computes."""
+    stack.numbers = stack.draw()
+    return stack(flow=FLOW.expand(slots, -1, -1, -1, -1))
 
 
 FLOW = torch.ones(64, 3, 4, 4)
@@ -23,21 +31,31 @@ FLOW = torch.ones(64, 3, 4, 4)
 def test_a_slots_masks_are_its_own():
     few, many = stack_of([5, 3]), stack_of([1, 3, 4, 5])
     for _ in range(3):
-        two = few(flow=FLOW.expand(2, -1, -1, -1, -1))["logits"]
-        four = many(flow=FLOW.expand(4, -1, -1, -1, -1))["logits"]
+        two, four = step(few, 2)["logits"], step(many, 4)["logits"]
         torch.testing.assert_close(two, four[[3, 1]])
-    assert not torch.equal(two[0], few(flow=FLOW.expand(2, -1, -1, -1, -1))["logits"][0])  # every step draws anew
+    assert not torch.equal(two[0], step(few, 2)["logits"][0])  # every step draws anew
 
 
 def test_masks_keep_the_mean_and_leave_no_trace():
     stack = stack_of([0, 1])
     state = torch.get_rng_state()
-    outputs = stack(flow=FLOW.expand(2, -1, -1, -1, -1))
+    stack.note_shapes({"flow": FLOW.expand(2, -1, -1, -1, -1)})
+    outputs = step(stack, 2)
     assert torch.equal(state, torch.get_rng_state())
     assert [tuple(shape) for _, shape in stack.shapes] == [(64, 4, 1, 1), (64, 4, 4, 4), (64, 4, 4, 4), (64, 1)]
     still = stack.eval()(flow=FLOW.expand(2, -1, -1, -1, -1))
     torch.testing.assert_close(outputs["kept"].mean(1), still["kept"].mean(1), atol=0.5, rtol=0.5)
     torch.testing.assert_close(still["logits"][1], stack.one(1, {"flow": FLOW.expand(2, -1, -1, -1, -1)})["logits"])
+
+
+def test_numbers_drawn_ahead_are_those_of_every_step(monkeypatch):
+    numbers = {}
+    for ahead in (1, 1 << 14):
+        monkeypatch.setattr(stacked_network, "AHEAD", ahead)
+        stack = stack_of([0, 1])
+        numbers[ahead] = torch.stack([stack.draw() for _ in range(9)])
+    first, second = numbers.values()
+    assert torch.equal(first, second) and len(first.unique(dim=0)) == 9
 
 
 def test_one_network_is_no_stack():

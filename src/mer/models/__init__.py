@@ -9,9 +9,9 @@ class Network(nn.Module):
     """What every network is: tensors of clips in, a dict with ``logits`` (B, K) out.
 
     ``__init__`` takes ``num_classes`` and ``size``, the height and width S of what it reads; its signature is the
-    recipe's part for the network. ``forward`` takes, by name, the tensors in ``inputs``: ``flow`` scaled by
-    ``mer.task.scale``, pictures (``onset``, ``apex``, ``frames``) normalised by ``mer.task.normalise``. A network whose
-    ``shows_attention`` is true also takes ``attention=True`` and then returns ``attention`` (B, S, S) in [0, 1].
+    recipe's part for the network. ``forward`` takes, by name, the tensors in ``inputs``, normalised as by
+    ``mer.transforms``: ``flow``, or pictures (``onset``, ``apex``, ``frames``). A network whose ``shows_attention`` is
+    true also takes ``attention=True`` and then returns ``attention`` (B, S, S) in [0, 1].
     """
 
     inputs: tuple[str, ...] = ("flow",)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mer import near
 from mer.attention import overlay
 from mer.models import Network
-from mer.task import Batch, FirstStage, Task, normalise
+from mer.task import Batch, FirstStage, Task
+from mer.transforms import normalise_pictures
 
 STRIDES = (4, 8, 16)
 """Pixels of the picture per position of each map of the encoder."""
@@ -254,7 +255,7 @@ class Reconstruction(FirstStage):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """How far the drawn frames are from the frames: ``absolute``, L1, and ``structure``, SSIM."""
         frames = torch.cat([batch["onset"], batch["apex"]])
-        drawn = self.decoder(self.encoder(normalise(frames))).float()
+        drawn = self.decoder(self.encoder(normalise_pictures(frames))).float()
         wanted = frames / 255
         with torch.autocast(drawn.device.type, enabled=False):  # variances of near values need their digits
             return {"absolute": F.l1_loss(drawn, wanted), "structure": ssim_loss(drawn, wanted, WINDOW)}
@@ -335,7 +336,7 @@ class MFVANTask(Task):
         terms = {}
         if self.network.identity == "apex":
             with torch.no_grad():  # the onset frame is what is to be predicted: it follows nothing
-                calm = self.network.encoder(normalise(batch["onset"]))
+                calm = self.network.encoder(normalise_pictures(batch["onset"]))
             squares = [F.mse_loss(i.float(), wanted.float()) for i, wanted in zip(identity, calm, strict=True)]
             terms["identity"] = torch.stack(squares).mean()
         decoder = self.network.decoder

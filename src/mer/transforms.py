@@ -1,0 +1,83 @@
+"""What a network sees of a clip: normalised flow maps and pictures, mirror images, shifts, resampling."""
+
+from functools import cache
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+FAINTEST = 0.05
+"""Motion in pixels below which there is only noise to be scaled up."""
+
+
+def normalise_flow(flow: Tensor) -> Tensor:
+    """Bring the flow maps of all clips, cameras and files to one range, each by itself.
+
+    The median motion is taken off, so that 0 is a face at rest whatever the head's drift or the file's offset; the
+    motion is divided by its 95th percentile, and so is the strain.
+
+    Args:
+        flow: u, v and strain, shape (..., 3, H, W), in pixels or in any other unit.
+
+    Returns:
+        The same shape, without unit: strong motion and strong strain are about 1.
+    """
+    motion, strain = flow[..., :2, :, :].flatten(-2), flow[..., 2:, :, :].flatten(-2)
+    motion = motion - motion.median(dim=-1, keepdim=True).values
+    strong = max(1, motion.shape[-1] // 20)  # pixels; the weakest of them is the 95th percentile
+    lengths = motion.square().sum(dim=-2, keepdim=True).sqrt()
+    motion = motion / lengths.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST)
+    strain = strain / strain.topk(strong, sorted=False).values.amin(-1, keepdim=True).clamp(min=FAINTEST / 10)
+    return torch.cat([motion, strain], dim=-2).view_as(flow)
+
+
+def normalise_pictures(pictures: Tensor) -> Tensor:
+    """Pictures (..., 3, H, W), uint8 RGB, as float32 with the mean and the deviation of ImageNet's."""
+    mean, deviation = _imagenet(pictures.device)
+    return (pictures - mean) / deviation
+
+
+@cache
+def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) in 0..255; kept, because to send them to a GPU makes the host wait for it."""
+    constants = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    mean, deviation = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in constants)
+    return mean, deviation
+
+
+def mirror_flow(flow: Tensor) -> Tensor:
+    """Flow maps (..., 3, H, W) of the mirrored clips: columns reversed and u negated."""
+    u, v_and_strain = flow.flip(-1).split([1, 2], dim=-3)
+    return torch.cat([-u, v_and_strain], dim=-3)
+
+
+def mirror_pictures(pictures: Tensor) -> Tensor:
+    """The mirror image of pictures (..., H, W)."""
+    return pictures.flip(-1)
+
+
+def shift(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
+    height, width = maps.shape[-2:]
+    rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
+    clips = torch.arange(len(maps), device=maps.device)
+    pixels = maps.flatten(1, -3).permute(0, 2, 3, 1)[clips[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return pixels.permute(0, 3, 1, 2).reshape(maps.shape)
+
+
+def resize(maps: Tensor, size: int) -> Tensor:
+    """Resample maps (..., C, h, w) to a square, averaging over areas; values keep their unit and their type."""
+    if maps.shape[-2:] == (size, size):
+        return maps
+    mode = "area" if min(maps.shape[-2:]) >= size else "bilinear"
+    resized = interpolate(maps.reshape(-1, 1, *maps.shape[-2:]).float(), (size, size), mode=mode)
+    resized = resized if maps.is_floating_point() else resized.round()
+    return resized.to(maps.dtype).view(*maps.shape[:-2], size, size)
+
+
+PICTURES = ("onset", "apex", "frames")
+
+MIRRORS = {"flow": mirror_flow, **dict.fromkeys(PICTURES, mirror_pictures)}
+"""How each input of a clip becomes that of its mirror image."""

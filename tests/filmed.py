@@ -1,0 +1,16 @@
+"""Flow maps with pictures of noise, for networks that read pictures."""
+
+import torch
+
+from data_modules.flow_maps import FlowMaps
+
+
+class Filmed(FlowMaps):
+    """Flow maps whose clips also have an onset and an apex frame and two frames of a video, all of them noise."""
+
+    available_inputs = ("flow", "onset", "apex", "frames")
+
+    def load(self, clips):
+        draws, shape = torch.Generator().manual_seed(0), (3, self.size, self.size)
+        frames = torch.randint(256, (len(clips), 2, *shape), dtype=torch.uint8, generator=draws)
+        return {**super().load(clips), "frames": frames, "onset": frames[:, 0], "apex": frames[:, 1]}
