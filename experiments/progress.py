@@ -12,7 +12,7 @@ from torch import Tensor
 from data_modules.disk import WriteError
 from experiments.results import Cell
 from experiments.train import Experiment
-from mer import metrics
+from mer.evaluation import scoring
 
 EVERY = 20  # seconds between two lines of progress where there is no terminal
 
@@ -134,4 +134,4 @@ class Display:
 
 def _running(cell: Cell, seed: int) -> float:
     """Pooled UF1 of the folds done so far, in which a class may have no clip yet."""
-    return float(metrics.uf1(metrics.confusion(cell.pooled(seed), cell.classes)))
+    return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))

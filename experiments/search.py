@@ -28,7 +28,8 @@ from experiments.progress import Fold, counting
 from experiments.results import Cell
 from experiments.sweep import name_failures, open_cell, train
 from experiments.train import Experiment
-from mer import InputError, metrics
+from mer import InputError
+from mer.evaluation import scoring
 
 OUTER, INNER = 5, 4  # groups of subjects
 SEEDS = (0, 1)  # of the inner folds
@@ -163,7 +164,7 @@ def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> b
 
 
 def _uf1(cell: Cell, seed: int) -> float:
-    return float(metrics.uf1(metrics.confusion(cell.pooled(seed), cell.classes)))
+    return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))
 
 
 def _show(choices: Sequence[Choice], tried: Sequence[Options], console: Console) -> None:

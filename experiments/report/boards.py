@@ -13,7 +13,8 @@ from experiments import references
 from experiments.report.figures import KINDS, pooled_scores, summary
 from experiments.results import Cell, cells
 from experiments.slurm import records
-from mer import InputError, metrics, significance
+from mer import InputError
+from mer.evaluation import scoring, significance
 
 MAJORITY, LOOK_UP = "majority class", "action units, looked up"
 
@@ -55,7 +56,7 @@ class Row:
     @cached_property
     def ensemble(self) -> pd.DataFrame | None:
         """Predictions of the seeds together, honest as those of each are; None unless several are finished."""
-        return metrics.ensemble(self.tables, self.cell.classes) if self.complete and len(self.tables) > 1 else None
+        return scoring.ensemble(self.tables, self.cell.classes) if self.complete and len(self.tables) > 1 else None
 
     @property
     def uf1(self) -> float:

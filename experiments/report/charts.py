@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from experiments.report.boards import Board, Row
 from experiments.report.figures import interval, number
 from experiments.report.published import HONEST, OPTIMISTIC, published
-from mer import metrics
+from mer.evaluation import scoring
 
 HEIGHT = 26  # pixels of a chart's row
 _DIAMOND = "M0,-5.5 5.5,0 0,5.5 -5.5,0Z"
@@ -72,7 +72,7 @@ def forest(board: Board) -> Chart:
     bars = []
     for row in board.rows:
         honest, optimistic = row.summary["honest"]["uf1"], row.summary["optimistic"]["uf1"]
-        seeds = [metrics.scores(table, board.classes)["uf1"] for table in row.tables] if len(row.tables) > 1 else []
+        seeds = [scoring.scores(table, board.classes)["uf1"] for table in row.tables] if len(row.tables) > 1 else []
         marks = [
             _whisker(scale, honest, "whisker"),
             *(_line(scale, seed, 7, "seed") for seed in seeds),

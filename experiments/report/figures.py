@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from mer import metrics
+from mer.evaluation import scoring
 
 KINDS = {"honest": "prediction", "optimistic": "optimistic_prediction"}
 
@@ -43,8 +43,8 @@ def pooled_scores(table: pd.DataFrame, classes: Sequence[str], prediction: str =
     if table.empty:
         return {}
     with _absent_classes_are_told_elsewhere():
-        whole = metrics.scores(table, classes, prediction)
-        return {**whole, "parts": metrics.parts(table, classes, prediction)}
+        whole = scoring.scores(table, classes, prediction)
+        return {**whole, "parts": scoring.parts(table, classes, prediction)}
 
 
 def summary(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict:
@@ -78,15 +78,15 @@ def _kinds(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict[str, 
 
 
 def _scores(tables: Sequence[pd.DataFrame], classes: Sequence[str], column: str) -> dict[str, dict]:
-    values = [metrics.scores(table, classes, column) for table in tables]
+    values = [scoring.scores(table, classes, column) for table in tables]
     return {
         name: {**_over_seeds([each[name] for each in values]), "low": low, "high": high}
-        for name, (low, high) in metrics.intervals(tables, classes, column).items()
+        for name, (low, high) in scoring.intervals(tables, classes, column).items()
     }
 
 
 def _classes(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict[str, dict]:
-    found = [metrics.per_class(table, classes) for table in tables]
+    found = [scoring.per_class(table, classes) for table in tables]
     return {
         name: {
             "clips": found[0][name]["clips"],

@@ -7,7 +7,7 @@ from statistics import median
 from experiments.report.boards import Board, Row
 from experiments.report.figures import interval, number, p_value, signed, spread
 from experiments.report.published import HONEST, OPTIMISTIC, Published, published
-from mer import metrics
+from mer.evaluation import scoring
 
 MODEL, REFERENCE, LITERATURE = "model", "reference", "published"
 
@@ -164,7 +164,7 @@ def optimism(board: Board) -> Table:
         honest, optimistic = row.summary["honest"], row.summary["optimistic"]
         texts = [
             text
-            for score in metrics.SCORES
+            for score in scoring.SCORES
             for text in (
                 number(honest[score]["mean"]),
                 number(optimistic[score]["mean"]),
@@ -206,7 +206,7 @@ def costs(board: Board) -> Table:
 
 def confusion(row: Row) -> Table:
     """True classes against predicted ones, counted over all seeds."""
-    matrix = sum(metrics.confusion(table, row.cell.classes) for table in row.tables)
+    matrix = sum(scoring.confusion(table, row.cell.classes) for table in row.tables)
     lines = [
         Line(MODEL, (name, *(str(count) for count in counts)))
         for name, counts in zip(row.cell.classes, matrix.tolist(), strict=True)
@@ -223,12 +223,12 @@ def marked(one: Published) -> str:
 def _scores(row: Row) -> tuple[str, ...]:
     folds = f"{row.done} / {row.total}"
     optimistic = spread(row.summary["optimistic"]["uf1"])
-    together = "" if row.ensemble is None else number(metrics.scores(row.ensemble, row.cell.classes)["uf1"])
+    together = "" if row.ensemble is None else number(scoring.scores(row.ensemble, row.cell.classes)["uf1"])
     return (row.name, str(len(row.tables)), folds, *_three(row.summary["honest"]), together, optimistic)
 
 
 def _three(figures: dict[str, dict]) -> tuple[str, ...]:
-    return tuple(text for name in metrics.SCORES for text in (spread(figures[name]), interval(figures[name])))
+    return tuple(text for name in scoring.SCORES for text in (spread(figures[name]), interval(figures[name])))
 
 
 def _parts(parts: dict[str, dict], names: Sequence[str]) -> list[str]:

@@ -11,7 +11,8 @@ from experiments.report.boards import Board
 from experiments.report.figures import interval, number, spread
 from experiments.results import Cell
 from experiments.slurm.records import STATES, UNKNOWN, Progress
-from mer import InputError, metrics
+from mer import InputError
+from mer.evaluation import scoring
 
 MOST_LOGS = 5  # of jobs that failed: the latest
 HEADER = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "optimistic UF1", "folds")
@@ -80,7 +81,7 @@ def _remarks(board: Board) -> list[str]:
             lines.append(f"{row.name}, UF1 by database: {scores}")
     together = [(row, row.ensemble) for row in board.rows if row.ensemble is not None]
     for row, table in together:
-        score = metrics.scores(table, board.classes)["uf1"]
+        score = scoring.scores(table, board.classes)["uf1"]
         lines.append(f"{row.name}, {len(row.seeds)} seeds together, probabilities averaged: UF1 {number(score)}")
     seconds = {row.name: [facts["seconds"] for facts in row.facts if "seconds" in facts] for row in board.rows}
     told = ", ".join(f"{name} {mean(values):.1f}" for name, values in seconds.items() if values)

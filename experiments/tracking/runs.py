@@ -19,7 +19,8 @@ from data_modules.protocols import is_inner
 from experiments import report
 from experiments.results import Cell
 from experiments.tracking.trials import is_trial
-from mer import __version__, metrics
+from mer import __version__
+from mer.evaluation import scoring
 
 if TYPE_CHECKING:
     import wandb
@@ -102,9 +103,9 @@ def summary(cell: Cell, seed: int) -> dict[str, float]:
     for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
         if table.empty or not status[kind]:
             continue
-        for score, (low, high) in metrics.intervals([table], cell.classes, column).items():
+        for score, (low, high) in scoring.intervals([table], cell.classes, column).items():
             status[kind] |= {f"{score}_low": low, f"{score}_high": high}
-        status[kind] = status[kind] | {"classes": metrics.per_class(table, cell.classes, column)}
+        status[kind] = status[kind] | {"classes": scoring.per_class(table, cell.classes, column)}
     if is_inner(cell.split):
         scores = status.pop("honest")
         if status["folds_done"] == status["folds_total"]:

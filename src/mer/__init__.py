@@ -2,6 +2,11 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mer.evaluation.metrics import UAR as UAR
+    from mer.evaluation.metrics import UF1 as UF1
 
 __version__ = "0.1.0"
 
@@ -17,3 +22,12 @@ def near(word: str, known: Iterable[str]) -> str:
     """A hint at what a misspelt word may have meant, to end a message with; empty if nothing is near."""
     close = get_close_matches(word, list(known), n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def __getattr__(name: str) -> Any:
+    """The metrics ``UF1`` and ``UAR``; torch is imported when one is first used, for the command line must be quick."""
+    if name in ("UF1", "UAR"):
+        from mer.evaluation import metrics
+
+        return getattr(metrics, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -16,7 +16,7 @@ from experiments.cli import main
 from experiments.report import boards, figures, tables
 from experiments.report.published import PUBLISHED, published
 from experiments.results import Cell, cells
-from mer import metrics
+from mer.evaluation import scoring
 from tests import sweeps
 from tests.pages import Tables
 
@@ -60,12 +60,12 @@ def test_the_summary_is_made_of_the_seeds_and_of_the_pool(root, capsys):
     for told, cell in zip(status(root / "results", capsys), cells(root / "results"), strict=True):
         tables = [cell.pooled(seed) for seed in cell.seeds()]
         for kind, column in figures.KINDS.items():
-            for name in metrics.SCORES:
+            for name in scoring.SCORES:
                 figure = told["summary"][kind][name]
                 values = [seed[kind][name] for seed in told["seeds"]]
                 assert figure["mean"] == pytest.approx(np.mean(values), abs=1e-15)
                 assert figure["deviation"] == (pytest.approx(np.std(values, ddof=1)) if len(values) > 1 else None)
-                assert (figure["low"], figure["high"]) == metrics.interval(tables, cell.classes, name, column)
+                assert (figure["low"], figure["high"]) == scoring.interval(tables, cell.classes, name, column)
         uf1 = np.mean([of["f1"]["mean"] for of in told["summary"]["classes"].values()])
         assert uf1 == pytest.approx(told["summary"]["honest"]["uf1"]["mean"])
 
@@ -81,7 +81,7 @@ def test_markdown_has_the_same_tables(root, page):
 def test_confusion_counts_every_clip_of_every_seed(board, page):
     shown = Tables(page).found
     for row in board.rows:
-        expected = sum(metrics.confusion(table, board.classes) for table in row.tables)
+        expected = sum(scoring.confusion(table, board.classes) for table in row.tables)
         table = tables.confusion(row)
         assert [[int(text) for text in line.texts[1:]] for line in table.lines] == expected.tolist()
         assert expected.sum() == 2 * len(board.clips) and table.key in shown
@@ -92,7 +92,7 @@ def test_seeds_together_stand_beside(root, board, page):
     column = shown["model"].index("seeds together, UF1")
     told = {one["model"]: one for one in report.status(root / "results") if one["dataset"] == board.dataset}
     for row in board.rows:
-        uf1 = metrics.scores(metrics.ensemble(row.tables, board.classes), board.classes)["uf1"]
+        uf1 = scoring.scores(scoring.ensemble(row.tables, board.classes), board.classes)["uf1"]
         assert shown[row.name][column] == figures.number(uf1)
         assert told[row.cell.model]["ensemble"]["uf1"] == uf1
     assert not shown["majority class"][column]
@@ -136,7 +136,7 @@ def test_models_on_other_clips_are_told(root, tmp_path):
 
 def test_references_stand_beside(board, page):
     shown = {line[0]: line for line in Tables(page).found[f"{KEY}-leaderboard"][1:]}
-    chance = metrics.scores(board.references[boards.MAJORITY], board.classes)
+    chance = scoring.scores(board.references[boards.MAJORITY], board.classes)
     assert shown["majority class"][3] == figures.number(chance["uf1"])
     assert f"{boards.LOOK_UP} (42 of 60 clips)" in shown
     assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips

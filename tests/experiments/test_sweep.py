@@ -7,7 +7,7 @@ import pytest
 
 from data_modules.flow_maps import FlowMaps
 from experiments.cli import main
-from mer import metrics
+from mer.evaluation import scoring
 
 CLASSES = ["negative", "positive", "surprise"]
 
@@ -61,10 +61,10 @@ def test_status_is_the_score_of_the_pool(swept, capsys):
         assert seed["folds_done"] == seed["folds_total"] == 3
         pool = pd.concat([pd.read_csv(path) for path in swept.glob(f"*/*/loso/*/seed{seed['seed']}/*.csv")])
         for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
-            assert {name: seed[kind][name] for name in ("uf1", "uar", "accuracy")} == metrics.scores(
+            assert {name: seed[kind][name] for name in ("uf1", "uar", "accuracy")} == scoring.scores(
                 pool, CLASSES, column
             )
-            assert seed[kind]["parts"] == {"smic": metrics.scores(pool, CLASSES, column)}
+            assert seed[kind]["parts"] == {"smic": scoring.scores(pool, CLASSES, column)}
 
 
 def test_a_second_run_trains_nothing(swept, flow_maps):

@@ -22,7 +22,7 @@ from experiments.results import Cell, cells
 from experiments.tracking import Entry, Tracker, configuration, tracker, upload
 from experiments.tracking.runs import commit, run_id, summary
 from experiments.train import Experiment
-from mer import metrics
+from mer.evaluation import scoring
 
 KEY = "0123456789abcdef" * 3
 OPTIONS = ("--trainer.max_steps=12", "--data.batch_size=8")
@@ -142,9 +142,9 @@ def test_summaries_are_the_figures_of_the_report_to_the_last_digit(logged, swept
             for score in ("uf1", "uar", "accuracy"):
                 assert run["summary"][f"{kind}/{score}"] == status[kind][score]
                 assert run["summary"][f"{kind}/parts/smic/{score}"] == status[kind]["parts"]["smic"][score]
-                low, high = metrics.interval([pool], cell.classes, score, column)
+                low, high = scoring.interval([pool], cell.classes, score, column)
                 assert (run["summary"][f"{kind}/{score}_low"], run["summary"][f"{kind}/{score}_high"]) == (low, high)
-            for name, scores in metrics.per_class(pool, cell.classes, column).items():
+            for name, scores in scoring.per_class(pool, cell.classes, column).items():
                 assert {key: run["summary"][f"{kind}/classes/{name}/{key}"] for key in scores} == scores
         assert run["summary"]["folds_done"] == run["summary"]["folds_total"] == 3
 
@@ -166,7 +166,7 @@ def test_the_confusion_is_that_of_the_predictions(logged, swept):
     for run in of(logged, "sweep"):
         counts = table(run, "confusion_table").pivot_table("nPredictions", "Actual", "Predicted")
         matrix = counts.loc[list(cell.classes), list(cell.classes)].to_numpy()
-        assert (matrix == metrics.confusion(cell.pooled(run["config"]["seed"]), cell.classes)).all()
+        assert (matrix == scoring.confusion(cell.pooled(run["config"]["seed"]), cell.classes)).all()
 
 
 def test_curves_have_loss_and_learning_rate_and_only_the_loss_has_a_panel(logged):

@@ -1,7 +1,7 @@
 """Whether one model is better than another on the same clips: paired tests over subjects.
 
 A subject's clips are of one face, so a subject is the unit that is exchanged and drawn, whole, as in
-``metrics.interval``. Seeds enter through the score: a model's score is the mean over its seeds, and where a subject is
+``scoring.intervals``. Seeds enter through the score: a model's score is the mean over its seeds, and where a subject is
 exchanged, it is for all of them at once. In a leave-one-subject-out run every subject has networks of its own, so the
 chance in training is exchanged too.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mer.metrics import SCORES, confusion_by_subject
+from mer.evaluation.scoring import SCORES, confusion_by_subject
 
 KEYS = ["dataset", "subject", "clip"]
 

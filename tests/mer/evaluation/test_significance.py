@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mer import metrics
-from mer.significance import difference, difference_interval, holm, pair, permutation_test
+from mer.evaluation import scoring
+from mer.evaluation.significance import difference, difference_interval, holm, pair, permutation_test
 
 CLASSES = ["negative", "positive", "surprise"]
 
@@ -44,7 +44,7 @@ def scipys(first, second, score):
         found = []
         for side in (one, other):
             matrices = both[np.moveaxis(side, axis, -1)].sum(-4)
-            found.append(metrics.SCORES[score](matrices).mean(-1))
+            found.append(scoring.SCORES[score](matrices).mean(-1))
         return found[0] - found[1]
 
     places = np.arange(len(first))
@@ -77,7 +77,7 @@ def test_the_interval_agrees_with_scipy(score):
 
     def statistic(places, axis=-1):
         one, other = (counts[np.moveaxis(places, axis, -1)].sum(-4) for counts in (first, second))
-        return (metrics.SCORES[score](one) - metrics.SCORES[score](other)).mean(-1)
+        return (scoring.SCORES[score](one) - scoring.SCORES[score](other)).mean(-1)
 
     expected = stats.bootstrap(
         (np.arange(20),), statistic, vectorized=True, n_resamples=4000, method="percentile", random_state=1
@@ -89,7 +89,7 @@ def test_the_interval_agrees_with_scipy(score):
 def test_the_difference_is_that_of_the_scores():
     first, second = predictions(2, 12, right=0.8), predictions(2, 12, right=0.5, model=1)
     matrices = pair([first], [second], CLASSES)
-    expected = metrics.scores(first, CLASSES)["uf1"] - metrics.scores(second, CLASSES)["uf1"]
+    expected = scoring.scores(first, CLASSES)["uf1"] - scoring.scores(second, CLASSES)["uf1"]
     assert difference(*matrices) == pytest.approx(expected)
     assert difference(*reversed(matrices)) == pytest.approx(-expected)
     assert permutation_test(*reversed(matrices)) == permutation_test(*matrices)
@@ -121,8 +121,8 @@ def test_only_what_both_have_predicted_is_compared():
     one, other = pair(first, unfinished, CLASSES)
     assert one.shape == other.shape == (5, 1, 3, 3)
     rest = first[0][first[0]["subject"] != "sub4"]
-    assert (one.sum((0, 1)) == metrics.confusion(rest, CLASSES)).all()
-    assert (other.sum((0, 1)) == metrics.confusion(unfinished[0], CLASSES)).all()
+    assert (one.sum((0, 1)) == scoring.confusion(rest, CLASSES)).all()
+    assert (other.sum((0, 1)) == scoring.confusion(unfinished[0], CLASSES)).all()
     assert (one.sum(-1) == other.sum(-1)).all()  # the same clips, subject by subject
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from mer.metrics import accuracy, confusion, ensemble, interval, parts, per_class, scores, uar, uf1
+from mer.evaluation.scoring import accuracy, confusion, ensemble, interval, parts, per_class, scores, uar, uf1
 
 CLASSES = ["negative", "positive", "surprise"]
 

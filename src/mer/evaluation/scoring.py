@@ -5,6 +5,9 @@ and Scholz, Apples-to-apples in cross-validation studies, SIGKDD Explorations 20
 
 A table of predictions has one row per tested clip and the columns ``dataset``, ``subject``, ``clip``, ``target`` and
 ``prediction``, the last two holding names of classes. ``classes`` is always the protocol's fixed list.
+
+The formulas ``uf1``, ``uar`` and ``accuracy`` stand here alone. The torchmetrics in ``mer.evaluation.metrics`` call
+them; nothing here imports torch, because ``mer status`` and ``mer report`` do without it.
 """
 
 import warnings

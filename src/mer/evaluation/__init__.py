@@ -1,0 +1,1 @@
+"""How good predictions are: scores of tables, the same scores as torchmetrics, and comparisons of models."""
