@@ -1,37 +1,63 @@
+import inspect
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import torch
 
-from experiments.diagrams import made
-from experiments.diagrams.drawing import Block, Figure
-from experiments.diagrams.measured import measure
+from experiments.benchmarks.model_table import PAGE, TITLES, build, count, page, short
+from mer.models.mfvan import MFVANTask
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS = {section.split("\n")[0]: section for section in PAGE.read_text().split("\n## ")}
 
 
-def test_docs_are_what_the_networks_make():
-    stale = [path.name for path, text in made().items() if not path.exists() or path.read_text() != text]
-    assert not stale, f"{', '.join(stale)}: run python -m experiments.diagrams"
+def shapes(model, recipe):
+    """Shapes of one clip in a network, joined as they are written: inputs, what every part gives, kernels."""
+    network, clip = build(model, recipe)
+    seen = {value.shape[1:] for value in clip.values()}
+
+    def note(part, _, output):
+        output = output[0] if isinstance(output, tuple) else output
+        if isinstance(output, torch.Tensor):
+            seen.add(output.shape[1:])
+            seen.add((output.shape[-1], *output.shape[1:-1]))  # channels first, as the diagrams say it
+        seen.add(getattr(part, "kernel_size", ()))
+
+    for part in network.modules():
+        part.register_forward_hook(note)
+    count(network, clip)
+    return {"×".join(map(str, shape)) for shape in seen if isinstance(shape, tuple)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_relative_links_lead_somewhere(page):
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def test_the_table_is_what_the_networks_make():
+    assert PAGE.read_text() == page(), "run python -m experiments.benchmarks.model_table"
 
 
-def test_a_figure_is_xml_and_its_words_are_escaped():
-    figure = Figure(200, "A & B", "x < y")
-    figure.chain(24, 100, Block("tensor", 60, "<x>"), Block("attention", 60, "a & b"), "+", lift=30)
-    words = [text.text for text in ElementTree.fromstring(figure.svg()).iter("{http://www.w3.org/2000/svg}text")]
-    assert {"A & B", "x < y", "<x>", "a & b", "+", "attention"} <= set(words)
+@pytest.mark.parametrize("model", ["ahmsa_net", "hsta", "mfvan"])
+def test_the_shapes_in_the_diagrams_are_those_of_the_network(model):
+    diagrams = "".join(re.findall(r"```mermaid\n(.*?)```", SECTIONS[TITLES[model]], flags=re.S))
+    written = set(re.findall(r"\d+(?:×\d+)+", diagrams))
+    assert len(written) > 4
+    assert written <= shapes(model, "quick") | shapes(model, "paper")
+
+
+def test_the_text_on_mfvan_has_its_sizes_and_weights():
+    network, _ = build("mfvan", "paper")
+    for part in (network, network.encoder, network.identities, network.decoder, network.attentions):
+        assert short(sum(value.numel() for value in part.parameters())) in SECTIONS["MFVAN"]
+    default = {name: value.default for name, value in inspect.signature(MFVANTask).parameters.items()}
+    for weight, name in {"λ_mask": "lambda_mask", "λ_identity": "lambda_identity", "ρ": "mask_share"}.items():
+        assert f"{weight} = {default[name]:g}" in SECTIONS["MFVAN"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 def test_a_multiply_add_counts_as_two():
-    found = measure("ststnet", "paper")
     convolutions, linear = 28 * 28 * 16 * 27, 400 * 3
-    assert (found.parameters(), found.flops) == (1683, 2 * (convolutions + linear))
-    assert found.shapes["pool"] == (16, 5, 5)
+    assert count(*build("ststnet", "paper")) == (1683, 2 * (convolutions + linear))
