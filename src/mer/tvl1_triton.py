@@ -9,12 +9,13 @@ The threads of a program see each other's numbers only through memory, after a b
 pipelined by the compiler, which would load ahead of a barrier: ``num_stages`` is 1.
 """
 
-from functools import cache
 from threading import Lock
 
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from mer.tvl1_median import exchanges, median_filter
 
 TILE = 512
 """Pixels that a program computes at a time; they follow each other in memory."""
@@ -71,32 +72,6 @@ def refine(
     return maps[:, :2].contiguous()
 
 
-@cache
-def exchanges(count: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of places whose values, put in order one pair after the other, bring the median to the middle place.
-
-    Batcher's merge exchange (Knuth, The Art of Computer Programming, volume 3, algorithm 5.2.2M) less what only
-    matters for the other places.
-    """
-    pairs: list[tuple[int, int]] = []
-    top = (1 << (count - 1).bit_length()) // 2
-    distance = top
-    while distance:
-        span, rest, step = top, 0, distance
-        while True:
-            pairs += [(i, i + step) for i in range(count - step) if i & distance == rest]
-            if span == distance:
-                break
-            step, span, rest = span - distance, span // 2, distance
-        distance //= 2
-    needed, kept = {count // 2}, []
-    for pair in reversed(pairs):
-        if needed.intersection(pair):
-            kept.append(pair)
-            needed.update(pair)
-    return tuple(reversed(kept))
-
-
 @triton.jit(do_not_specialize=["height", "width", "warps", "inner", "outer"])
 def _refine(
     earlier,
@@ -137,7 +112,7 @@ def _refine(
             if SIZE > 1:
                 for part in range(2):
                     component = maps + part * area
-                    _median(component + start, component + (2 * area - start), height, width, SIZE, PAIRS, TILE)
+                    median_filter(component + start, component + (2 * area - start), height, width, SIZE, PAIRS, TILE)
                 start = 2 * area - start
                 tl.debug_barrier()
             filters += 1
@@ -221,13 +196,13 @@ def _iterate(flow, dual, linear, width, area, reach, theta, ratio, flat, TILE: t
     Two passes over the map run one behind the other: the first moves the flow, the second the dual variable, by the
     new flow at a pixel, right of it and below it. The first needs the old dual variable at a pixel, left of it and
     above it. So the second follows a row and a tile behind, where one barrier per tile keeps both right, and finds in
-    the cache what the first has touched. The loads of the first stand before all work of the second, which hides them.
+    the cache what the first has touched. All loads stand before all stores, so that a thread waits for them only once.
     """
     lag = tl.cdiv(width, TILE) + 1
     advance, behind = TILE % width, lag * TILE % width
     offsets = tl.arange(0, TILE)
     x = offsets % width
-    moved = tl.zeros((TILE,), tl.float32)
+    change = tl.zeros((TILE,), tl.float32)
     for tile in range(tl.cdiv(area, TILE) + lag):
         place = tile * TILE + offsets
         inside, has_left, has_above = place < area, (place < area) & (x > 0), (place < area) & (place >= width)
@@ -243,21 +218,27 @@ def _iterate(flow, dual, linear, width, area, reach, theta, ratio, flat, TILE: t
         late_x = tl.where(x < behind, x + width, x) - behind
         late_inside = (late >= 0) & (late < area)
         has_right, has_below = late_inside & (late_x + 1 < width), late_inside & (late + width < area)
-        _move_dual(flow + late, dual + late, late_inside, has_right, has_below, width, area, ratio)
-        _move_dual(flow + area + late, dual + 2 * area + late, late_inside, has_right, has_below, width, area, ratio)
+        late_u, late_dual_u = flow + late, dual + late
+        late_v, late_dual_v = late_u + area, late_dual_u + 2 * area
+        moved_u = _move_dual(late_u, late_dual_u, late_inside, has_right, has_below, width, area, ratio)
+        moved_v = _move_dual(late_v, late_dual_v, late_inside, has_right, has_below, width, area, ratio)
 
         residual = constant + (across * u + down * v)
         slope = tl.maximum(across * across + down * down, flat)
         step = tl.minimum(tl.maximum(-residual / slope, -reach), reach)
         new_u = (u + step * across) + theta * spread_u
         new_v = (v + step * down) + theta * spread_v
+        change += (new_u - u) * (new_u - u) + (new_v - v) * (new_v - v)  # outside all numbers are 0
+
         tl.store(flow + place, new_u, mask=inside)
         tl.store(flow + area + place, new_v, mask=inside)
-        moved += (new_u - u) * (new_u - u) + (new_v - v) * (new_v - v)  # outside all numbers are 0
-
+        tl.store(late_dual_u, moved_u[0], mask=late_inside)
+        tl.store(late_dual_u + area, moved_u[1], mask=late_inside)
+        tl.store(late_dual_v, moved_v[0], mask=late_inside)
+        tl.store(late_dual_v + area, moved_v[1], mask=late_inside)
         x = tl.where(x + advance < width, x + advance, x + advance - width)
         tl.debug_barrier()
-    return tl.sum(moved)
+    return tl.sum(change)
 
 
 @triton.jit
@@ -271,38 +252,11 @@ def _divergence(dual, inside, has_left, has_above, width, area):
 
 @triton.jit
 def _move_dual(flow, dual, inside, has_right, has_below, width, area, ratio):
-    """A step of one component's dual variable along the gradient of the flow, which is 0 across the border."""
+    """The two parts of one component's dual variable after a step along the flow's gradient, 0 across the border."""
     here = tl.load(flow, mask=inside, other=0.0)
     gradient_x = tl.where(has_right, tl.load(flow + 1, mask=has_right, other=0.0) - here, 0.0)
     gradient_y = tl.where(has_below, tl.load(flow + width, mask=has_below, other=0.0) - here, 0.0)
     part_x = tl.load(dual, mask=inside, other=0.0) + ratio * gradient_x
     part_y = tl.load(dual + area, mask=inside, other=0.0) + ratio * gradient_y
     shrink = 1 + ratio * tl.sqrt(gradient_x * gradient_x + gradient_y * gradient_y)
-    tl.store(dual, part_x / shrink, mask=inside)
-    tl.store(dual + area, part_y / shrink, mask=inside)
-
-
-@triton.jit
-def _median(maps, out, height, width, SIZE: tl.constexpr, PAIRS: tl.constexpr, TILE: tl.constexpr):
-    """Median over squares of ``SIZE`` px of a map; the border is repeated."""
-    area = height * width
-    for start in range(0, area, TILE):
-        place = start + tl.arange(0, TILE)
-        x, y = place % width, place // width
-        inside = place < area
-        values = ()
-        for down in tl.static_range(SIZE):
-            row = tl.minimum(tl.maximum(y + down - SIZE // 2, 0), height - 1)
-            for across in tl.static_range(SIZE):
-                column = tl.minimum(tl.maximum(x + across - SIZE // 2, 0), width - 1)
-                values = values + (tl.load(maps + row * width + column, mask=inside),)
-        for number in tl.static_range(len(PAIRS)):
-            values = _exchange(values, PAIRS[number][0], PAIRS[number][1])
-        tl.store(out + place, values[SIZE * SIZE // 2], mask=inside)
-
-
-@triton.jit
-def _exchange(values, low: tl.constexpr, high: tl.constexpr):
-    """Put the values at two places in order."""
-    less, more = tl.minimum(values[low], values[high]), tl.maximum(values[low], values[high])
-    return values[:low] + (less,) + values[low + 1 : high] + (more,) + values[high + 1 :]
+    return part_x / shrink, part_y / shrink
