@@ -53,7 +53,7 @@ class Device:
         self.at_once = at_once or (BATCHES_AT_ONCE if self._is_gpu else 1)
         self._streams: SimpleQueue[torch.cuda.Stream | None] = SimpleQueue()
         for _ in range(self.at_once):
-            self._streams.put(torch.cuda.Stream(name) if self._is_gpu else None)
+            self._streams.put(None)  # made when it is needed: a stream takes memory on its GPU
         self._gathering = Lock()
 
     def flow(self, pairs: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -71,7 +71,7 @@ class Device:
         Raises:
             InputError: If the memory does not suffice for one pair.
         """
-        stream = self._streams.get()
+        stream = self._free_stream()
         try:
             return self._compute(pairs, stream)
         except torch.OutOfMemoryError:
@@ -79,12 +79,17 @@ class Device:
         finally:
             self._streams.put(stream)
         with self._gathering:  # two that wait for each other's stream would wait for ever
-            streams = [self._streams.get() for _ in range(self.at_once)]
+            streams = [self._free_stream() for _ in range(self.at_once)]
         try:
             return self._in_parts(pairs, streams[0])
         finally:
             for stream in streams:
                 self._streams.put(stream)
+
+    def _free_stream(self) -> torch.cuda.Stream | None:
+        """A stream that no batch uses, as soon as there is one; None on the CPU."""
+        stream = self._streams.get()
+        return torch.cuda.Stream(self.name) if self._is_gpu and stream is None else stream
 
     def _in_parts(self, pairs: NDArray[np.uint8], stream: torch.cuda.Stream | None) -> NDArray[np.float32]:
         try:
