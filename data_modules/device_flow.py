@@ -104,14 +104,14 @@ class Device:
         return np.concatenate([self._in_parts(part, stream) for part in (pairs[:middle], pairs[middle:])])
 
     def _compute(self, pairs: NDArray[np.uint8], stream: torch.cuda.Stream | None) -> NDArray[np.float32]:
-        frames = torch.from_numpy(pairs)
+        faces = torch.from_numpy(pairs)
         if self._is_gpu:
-            frames = frames.pin_memory()  # what is not pinned is copied slowly, and nothing overlaps
+            faces = faces.pin_memory()  # what is not pinned is copied slowly, and nothing overlaps
         with torch.cuda.stream(stream):
-            frames = frames.to(self.name, non_blocking=True)
-            flow = tvl1(frames[:, :1], frames[:, 1:])
+            faces = faces.to(self.name, non_blocking=True)
+            flow = tvl1(faces[:, :1], faces[:, 1:])
             on_host = torch.empty(flow.shape, pin_memory=self._is_gpu).copy_(flow, non_blocking=True)
-        if stream:
+        if stream is not None:
             stream.synchronize()
         return on_host.numpy()
 
