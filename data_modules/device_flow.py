@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,10 @@ from mer.flow import with_strain
 from mer.tvl1 import tvl1
 
 BATCH = 128
-"""Clips of one batch. Enough that a launch of a kernel costs less than its work; at 224 px about 1.5 GB."""
+"""Clips of one batch. One multiprocessor computes one clip, and a large GPU has about as many."""
+
+BATCHES_AT_ONCE = 2
+"""On one GPU: while one is copied, or waits for its slowest clip, the other keeps the GPU busy."""
 
 Computed = tuple[Preparation, dict[str, NDArray] | str]  # a clip and its tensors, or why it cannot be used
 
@@ -34,16 +38,94 @@ def resolve(
     return "torch" if gpu and method == "tvl1" else "opencv"
 
 
-def devices() -> list[str]:
+class Device:
+    """A GPU, or the CPU.
+
+    Attributes:
+        name: As torch names it.
+        at_once: Batches that it computes at once. On a GPU each has a stream of its own, so that copies and kernels of
+            different batches overlap.
+    """
+
+    def __init__(self, name: str, at_once: int | None = None) -> None:
+        self.name = name
+        self._is_gpu = torch.device(name).type == "cuda"
+        self.at_once = at_once or (BATCHES_AT_ONCE if self._is_gpu else 1)
+        self._streams: SimpleQueue[torch.cuda.Stream | None] = SimpleQueue()
+        for _ in range(self.at_once):
+            self._streams.put(None)  # made when it is needed: a stream takes memory on its GPU
+        self._gathering = Lock()
+
+    def flow(self, pairs: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Flow of a batch; waits while the device computes ``at_once`` others.
+
+        A batch that does not fit into the memory beside the others is computed alone, in halves, quarters and so on if
+        need be. The flow has the same bits.
+
+        Args:
+            pairs: Grey faces, shape (B, 2, H, W).
+
+        Returns:
+            Shape (B, 2, H, W).
+
+        Raises:
+            InputError: If the memory does not suffice for one pair.
+        """
+        stream = self._free_stream()
+        try:
+            return self._compute(pairs, stream)
+        except torch.OutOfMemoryError:
+            pass
+        finally:
+            self._streams.put(stream)
+        with self._gathering:  # two that wait for each other's stream would wait for ever
+            streams = [self._free_stream() for _ in range(self.at_once)]
+        try:
+            return self._in_parts(pairs, streams[0])
+        finally:
+            for stream in streams:
+                self._streams.put(stream)
+
+    def _free_stream(self) -> torch.cuda.Stream | None:
+        """A stream that no batch uses, as soon as there is one; None on the CPU."""
+        stream = self._streams.get()
+        return torch.cuda.Stream(self.name) if self._is_gpu and stream is None else stream
+
+    def _in_parts(self, pairs: NDArray[np.uint8], stream: torch.cuda.Stream | None) -> NDArray[np.float32]:
+        try:
+            return self._compute(pairs, stream)
+        except torch.OutOfMemoryError as error:
+            if len(pairs) == 1:
+                raise InputError(
+                    f"the memory of {self.name} does not suffice for the flow of one clip: end what else runs on it, "
+                    "or choose --data.backend=opencv; what is prepared is kept"
+                ) from error
+        middle = len(pairs) // 2  # only here, where the error no longer holds what was on the device
+        return np.concatenate([self._in_parts(part, stream) for part in (pairs[:middle], pairs[middle:])])
+
+    def _compute(self, pairs: NDArray[np.uint8], stream: torch.cuda.Stream | None) -> NDArray[np.float32]:
+        faces = torch.from_numpy(pairs)
+        if self._is_gpu:
+            faces = faces.pin_memory()  # what is not pinned is copied slowly, and nothing overlaps
+        with torch.cuda.stream(stream):
+            faces = faces.to(self.name, non_blocking=True)
+            flow = tvl1(faces[:, :1], faces[:, 1:])
+            on_host = torch.empty(flow.shape, pin_memory=self._is_gpu).copy_(flow, non_blocking=True)
+        if stream is not None:
+            stream.synchronize()
+        return on_host.numpy()
+
+
+def devices() -> list[Device]:
     """All GPUs that this process may use; the CPU where there is none."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+    return [Device(f"cuda:{number}") for number in range(torch.cuda.device_count())] or [Device("cpu")]
 
 
 def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | None]:
     """Run preparations as ``frames.run`` does, with the flow of those that leave it open computed on ``devices``.
 
-    Processes decode, find faces and align; whole batches of crops go to the devices, one to each at a time, while the
-    next are gathered. At most one batch per device and two more are held.
+    Processes decode, find faces and align; whole batches of crops go to the devices, as many to each as it computes at
+    once, while the next are gathered. At most these batches and two more are held.
 
     Args:
         preparations: In any order.
@@ -59,33 +141,35 @@ def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | Non
         yield from finish_all(zip(preparations, computed), devices())
 
 
-def finish_all(computed: Iterable[Computed], names: Sequence[str]) -> Iterator[str | None]:
+def finish_all(computed: Iterable[Computed], devices: Sequence[Device]) -> Iterator[str | None]:
     """Compute what flow is missing, in batches that the devices share, and write every clip's file.
 
     Args:
         computed: Clips, in any order.
-        names: Devices, as torch names them; a thread each.
+        devices: With a thread for each batch that they compute at once.
 
     Yields:
         The outcome of each, in order, as ``run``.
     """
-    free: SimpleQueue[str] = SimpleQueue()
-    for name in names:
-        free.put(name)
+    turns = max(device.at_once for device in devices)
+    places = [device for turn in range(turns) for device in devices if turn < device.at_once]
+    free: SimpleQueue[Device] = SimpleQueue()
+    for device in places:
+        free.put(device)
 
     def on_free_device(batch: Sequence[Computed]) -> list[str | None]:
-        name = free.get()
+        device = free.get()
         try:
-            return finish(batch, name)
+            return finish(batch, device)
         finally:
-            free.put(name)
+            free.put(device)
 
     source, waiting = iter(computed), deque[Future[list[str | None]]]()
-    pool = ThreadPoolExecutor(len(names))
+    pool = ThreadPoolExecutor(len(places))
     try:
         while batch := list(islice(source, BATCH)):
             waiting.append(pool.submit(on_free_device, batch))
-            if len(waiting) > len(names):
+            if len(waiting) > len(places):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -93,12 +177,12 @@ def finish_all(computed: Iterable[Computed], names: Sequence[str]) -> Iterator[s
         pool.shutdown(cancel_futures=True)
 
 
-def finish(batch: Sequence[Computed], device: str) -> list[str | None]:
+def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     """Compute the flow of a batch of clips on one device, and write their files.
 
     Args:
         batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``frames.FlowPreparation``.
-        device: As torch names it.
+        device: It waits for its turn there.
 
     Returns:
         The outcome of each, as ``run``.
@@ -108,25 +192,13 @@ def finish(batch: Sequence[Computed], device: str) -> list[str | None]:
     """
     open_ones = [tensors for _, tensors in batch if isinstance(tensors, dict) and "pair" in tensors]
     if open_ones:
-        pairs = torch.from_numpy(np.stack([tensors["pair"] for tensors in open_ones]))
-        for tensors, flow in zip(open_ones, _flow(pairs, device)):
+        flows = device.flow(np.stack([tensors["pair"] for tensors in open_ones]))
+        for tensors, flow in zip(open_ones, flows):
             del tensors["pair"]
             tensors["flow"] = with_strain(flow)
     outcomes: list[str | None] = []
-    for one, tensors in batch:
+    for preparation, tensors in batch:
         if isinstance(tensors, dict):
-            write(one.target, tensors)
+            write(preparation.target, tensors)
         outcomes.append(tensors if isinstance(tensors, str) else None)
     return outcomes
-
-
-def _flow(pairs: torch.Tensor, device: str) -> NDArray[np.float32]:
-    """Flow (B, 2, H, W) of pairs of grey faces (B, 2, H, W)."""
-    try:
-        on_device = pairs.to(device)
-        return tvl1(on_device[:, :1], on_device[:, 1:]).cpu().numpy()
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"the memory of {device} does not suffice for the flow of {len(pairs)} clips: end what else runs on it, or "
-            "choose --data.backend=opencv; what is prepared is kept"
-        ) from error

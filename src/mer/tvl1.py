@@ -2,13 +2,13 @@
 
 Zach, Pock and Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007, in the form of Sánchez,
 Meinhardt-Llopis and Facciolo, IPOL 2013, with what OpenCV's DualTVL1OpticalFlow adds to it: a median filter, a pyramid
-whose step is 0.8, and warping at 1/32 px. On a GPU the two loops that cost the time run as Triton kernels, see
-``mer.tvl1_triton``; what is here is the reference for them.
+whose step is 0.8, and warping at 1/32 px. On a GPU a pyramid level is one launch of a Triton kernel, see
+``mer.tvl1_triton``; what is here is the reference for it.
 
 OpenCV's coupling of brightness (gamma) and its initial flow are off by default there and do not exist here.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from types import ModuleType
 
@@ -26,9 +26,6 @@ SHARE = 32
 
 FLAT = torch.finfo(torch.float32).eps
 """Squared image gradient, in grey levels per px, below which a pixel says nothing about the motion."""
-
-STEPS_ON_GPU = 6
-"""Iterations between two looks at which pairs have converged; each look makes the host wait for the device."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,10 @@ def _refine(earlier: Tensor, later: Tensor, flow: Tensor, warps: int, solver: So
     bordered = pad(later, (1, 1, 1, 1), mode="replicate")
     across = 0.5 * (bordered[..., 1:-1, 2:] - bordered[..., 1:-1, :-2])
     down = 0.5 * (bordered[..., 2:, 1:-1] - bordered[..., :-2, 1:-1])
-    images = torch.cat([later, across, down], dim=1).double()  # float32 coordinates would be off by some 1e-5 px
+    images = torch.cat([later, across, down], dim=1)
+    if kernels := _kernels(flow.device.type):
+        return kernels.refine(earlier, images, flow, warps=warps, flat=FLAT, **asdict(solver))
+    images = images.double()  # float32 coordinates would be off by some 1e-5 px
     x = torch.arange(width, device=flow.device)
     y = torch.arange(height, device=flow.device)[:, None]
     dual = flow.new_zeros(len(flow), 2, 2, height, width)
@@ -206,50 +206,26 @@ def _solve(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tuple[
     Returns:
         ``flow`` and ``dual``.
     """
-    kernels = _kernels() if flow.is_cuda else None
-    at_once = STEPS_ON_GPU if flow.is_cuda else 1
     solved, solved_dual = torch.empty_like(flow), torch.empty_like(dual)
     rows = torch.arange(len(flow), device=flow.device)
     for _ in range(solver.outer):
         if solver.median > 1:
-            flow = kernels.median(flow, solver.median) if kernels else median_blur(flow, solver.median, "replicate")
-        for start in range(0, solver.inner, at_once):
-            steps = min(at_once, solver.inner - start)
-            flow, dual, going = (kernels.advance if kernels else advance)(flow, dual, linear, steps, solver)
-            left = going.nonzero()[:, 0]
+            flow = median_blur(flow, solver.median, "replicate")
+        for _ in range(solver.inner):
+            before = flow
+            flow, dual = _iterate(flow, dual, linear, solver)
+            # Row by row, so that the sum of a pair is added up in one order whatever the batch.
+            change = (flow - before).square().sum(-1).flatten(1).sum(-1)
+            left = (change > solver.limit).nonzero()[:, 0]
             if len(left) < len(rows):
                 solved.index_copy_(0, rows, flow)
                 solved_dual.index_copy_(0, rows, dual)
-                rows, flow, dual, linear = (one.index_select(0, left) for one in (rows, flow, dual, linear))
+                rows, flow, dual, linear = (maps.index_select(0, left) for maps in (rows, flow, dual, linear))
             if not len(rows):
                 return solved, solved_dual
     solved.index_copy_(0, rows, flow)
     solved_dual.index_copy_(0, rows, dual)
     return solved, solved_dual
-
-
-def advance(flow: Tensor, dual: Tensor, linear: Tensor, steps: int, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:
-    """Some inner iterations; a pair that converges on the way is left as it is from then on.
-
-    Args:
-        flow: As in ``_solve``; may be overwritten.
-        dual: Likewise.
-        linear: As in ``_solve``.
-        steps: Iterations.
-        solver: The constants.
-
-    Returns:
-        ``flow`` and ``dual`` after them, and which pairs (B,) have not converged.
-    """
-    going = torch.ones(len(flow), dtype=torch.bool, device=flow.device)
-    for _ in range(steps):
-        new_flow, new_dual = _iterate(flow, dual, linear, solver)
-        # Row by row, so that the sum of a pair is added up in one order whatever the batch.
-        change = (new_flow - flow).square().sum(-1).flatten(1).sum(-1)
-        chosen = going.view(-1, 1, 1, 1)
-        flow, dual = torch.where(chosen, new_flow, flow), torch.where(chosen[..., None], new_dual, dual)
-        going = going & (change > solver.limit)
-    return flow, dual, going
 
 
 def _iterate(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:
@@ -272,8 +248,10 @@ def _iterate(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tupl
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    """The Triton kernels, or None where PyTorch comes without Triton: then the functions here run on the GPU too."""
+def _kernels(device: str) -> ModuleType | None:
+    """The Triton kernels for a type of device; None on the CPU, and where PyTorch comes without Triton."""
+    if device != "cuda":
+        return None
     try:
         import triton  # noqa: F401
     except ImportError:

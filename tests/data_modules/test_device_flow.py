@@ -1,13 +1,17 @@
+from itertools import count
+from threading import Barrier
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from data_modules import cache, device_flow, frames
-from data_modules.device_flow import finish, finish_all, resolve, run
+from data_modules.device_flow import Device, finish, finish_all, resolve, run
 from data_modules.frames import FlowPreparation, FramesPreparation
 from mer import InputError
 from mer.flow import flow_map
+from mer.tvl1 import tvl1
 from tests import trees
 
 SIDE = 48
@@ -31,7 +35,7 @@ def test_a_batch_is_written_with_its_flow_and_strain(tmp_path):
     batch = [computed(tmp_path, 1), (computed(tmp_path, 2)[0], "no face"), computed(tmp_path, 3)]
     still = {"frames": np.zeros((6, 3, 8, 8), np.uint8)}
     batch.append((FramesPreparation(frames=(), target=tmp_path / "still", size=8, count=6), still))
-    assert finish(batch, "cpu") == [None, "no face", None, None]
+    assert finish(batch, Device("cpu")) == [None, "no face", None, None]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "still"]
     for number in (1, 3):
         tensors = cache.read(tmp_path / f"{number}")
@@ -44,25 +48,39 @@ def test_a_batch_is_written_with_its_flow_and_strain(tmp_path):
 
 def test_outcomes_keep_their_order_and_bytes_do_not_depend_on_devices_or_batches(tmp_path, monkeypatch):
     contents = []
-    for names, size in ((["cpu"], 2), (["cpu"] * 3, 1), (["cpu"] * 2, 3), (["cpu"], 128)):
+    for at_once, size in (([1], 2), ([1, 1, 1], 1), ([2, 1], 3), ([1], 128)):
         monkeypatch.setattr(device_flow, "BATCH", size)
-        folder = tmp_path / f"{len(names)}-{size}"
+        folder = tmp_path / f"{len(at_once)}-{size}"
+        devices = [Device("cpu", number) for number in at_once]
         clips = [computed(folder, number) for number in range(7)]
         clips[4] = (clips[4][0], "broken")
-        assert list(finish_all(iter(clips), names)) == [None] * 4 + ["broken"] + [None] * 2
+        assert list(finish_all(iter(clips), devices)) == [None] * 4 + ["broken"] + [None] * 2
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert len(contents[0]) == 6 and all(one == contents[0] for one in contents)
-    assert list(finish_all(iter([]), ["cpu"])) == []
+    assert list(finish_all(iter([]), [Device("cpu")])) == []
 
 
-def test_clips_are_taken_while_a_device_computes_but_not_without_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_clips_are_taken_while_a_device_computes_but_not_without_end(tmp_path, monkeypatch, at_once):
     monkeypatch.setattr(device_flow, "BATCH", 2)
     taken = []
     clips = (taken.append(number) or computed(tmp_path, number) for number in range(20))
-    outcomes = finish_all(clips, ["cpu"])
+    outcomes = finish_all(clips, [Device("cpu", at_once)])
     assert next(outcomes) is None
-    assert taken == [0, 1, 2, 3]
+    assert taken == list(range(2 * (at_once + 1)))
     outcomes.close()
+
+
+def test_a_device_computes_two_batches_at_once(tmp_path, monkeypatch):
+    both = Barrier(2, timeout=60)
+
+    def meeting(first, second):
+        both.wait()
+        return tvl1(first, second)
+
+    monkeypatch.setattr(device_flow, "BATCH", 1)
+    monkeypatch.setattr(device_flow, "tvl1", meeting)
+    assert list(finish_all([computed(tmp_path, number) for number in range(4)], [Device("cpu", 2)])) == [None] * 4
 
 
 def test_processes_hand_over_what_opencv_would_have_seen(tmp_path):
@@ -84,13 +102,54 @@ def test_processes_hand_over_what_opencv_would_have_seen(tmp_path):
     assert np.abs(theirs["flow"]).max() > 0.5 and np.abs(ours["flow"] - theirs["flow"]).mean() < 0.01
 
 
-def test_a_full_device_is_one_clear_error(tmp_path, monkeypatch):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def memory_for(pairs, sizes):
+    """``tvl1`` on a device whose memory holds so many pairs; ``sizes`` gets those of the batches that it computes."""
 
-    monkeypatch.setattr(device_flow, "tvl1", full)
-    with pytest.raises(InputError, match=r"memory of cpu.*2 clips.*--data\.backend=opencv"):
-        list(finish_all([computed(tmp_path, 0), computed(tmp_path, 1)], ["cpu"]))
+    def limited(first, second):
+        if len(first) > pairs:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(first))
+        return tvl1(first, second)
+
+    return limited
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch):
+    pairs = np.stack([[picture(0), picture(0.2 * number)] for number in range(7)])
+    whole = Device("cpu").flow(pairs)
+    sizes = []
+    monkeypatch.setattr(device_flow, "tvl1", memory_for(2, sizes))
+    np.testing.assert_array_equal(Device("cpu", 2).flow(pairs), whole)
+    assert sizes == [1, 2, 2, 2]
+
+
+def test_a_batch_that_does_not_fit_beside_another_waits_for_it(tmp_path, monkeypatch):
+    running, most, sizes, numbers = [], [], [], count()
+    both = Barrier(2, timeout=60)
+
+    def shared(first, second):
+        """Memory for one batch; the first two meet."""
+        running.append(len(first))
+        try:
+            if next(numbers) < 2:
+                both.wait()
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            most.append(len(running))
+            sizes.append(len(first))
+            return tvl1(first, second)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(device_flow, "BATCH", 2)
+    monkeypatch.setattr(device_flow, "tvl1", shared)
+    assert list(finish_all([computed(tmp_path, number) for number in range(4)], [Device("cpu", 2)])) == [None] * 4
+    assert most == [1, 1] and sizes == [2, 2]
+
+
+def test_a_device_too_small_for_one_pair_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_flow, "tvl1", memory_for(0, []))
+    with pytest.raises(InputError, match=r"memory of cpu.*one clip.*--data\.backend=opencv"):
+        list(finish_all([computed(tmp_path, 0), computed(tmp_path, 1)], [Device("cpu")]))
     assert list(tmp_path.iterdir()) == []
 
 
