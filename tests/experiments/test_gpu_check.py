@@ -91,7 +91,7 @@ def test_a_process_that_dies_or_hangs_fails_what_it_has_not_done(tmp_path, monke
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     part = gpu_check.Part("p", limit, "")
-    rows = gpu_check.Runner(tmp_path, cpu=True).run(part)
+    rows = gpu_check.Runner(tmp_path, cpu=False).run(part)
     assert rows == [Row("p", "first", HOLDS), Row("p", "second", FAILS, end)]
 
 
