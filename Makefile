@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search prepare inspect status report sync dashboard test smoke torture lint bench bench-flow lock clean
+.PHONY: help setup sweep search prepare inspect status report sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -62,6 +62,9 @@ torture: $(READY) ## the long form of the fault tests, many minutes; ARGS="--tor
 
 bench-flow: $(READY) ## speed and error of optical flow, written with pictures into docs/flow.md
 	$(BIN)/python -m experiments.bench_flow $(ARGS)
+
+gpu-check: $(READY) ## whether what runs on a GPU holds on this machine's, in eight minutes
+	$(BIN)/python -m experiments.gpu_check $(ARGS)
 
 lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/ruff check

@@ -133,10 +133,10 @@ def measure(accelerator: str, models: Sequence[str], sizes: Sequence[int], passe
     return rows
 
 
-def whole(model: str) -> tuple[int, float]:
-    """Steps of a model's recipe on a GPU, and seconds of all its folds as one program, tests and all."""
+def whole(model: str, seeds: int = 1) -> tuple[int, float]:
+    """Steps of a model's recipe on a GPU, and seconds of all its folds and seeds as one program, tests and all."""
     chosen = experiment(model, "gpu", "--stacked=true")
-    slots = [(fold, 0) for fold in chosen.data.folds]
+    slots = [(fold, seed) for seed in range(seeds) for fold in chosen.data.folds]
     chosen.train_stack(slots, max_steps=WARM)
     return chosen.config.trainer.max_steps, seconds(lambda: chosen.train_stack(slots), repeats=1)
 

@@ -1,13 +1,11 @@
-"""How long folds will take, and how far they are."""
+"""How far folds are."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from torch import Tensor
 
 from data_modules.disk import WriteError
 from experiments.results import Cell
@@ -17,46 +15,6 @@ from mer.evaluation import scoring
 EVERY = 20  # seconds between two lines of progress where there is no terminal
 
 Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: one thing to train
-
-
-def plan(
-    console: Console, experiments: Sequence[Experiment], pending: Sequence[Fold], seeds: int, workers: int
-) -> None:
-    """Print what would be trained, and for how long."""
-    total = 0.0
-    for chosen in experiments:
-        mine = sum(other is chosen for other, _, _ in pending)
-        every = len(chosen.data.folds) * seeds
-        seconds = estimate(chosen) if mine else 0.0
-        total += seconds * mine
-        console.print(
-            f"{chosen.job.dataset} {chosen.data.protocol} {chosen.job.model}-{chosen.digest}: {every} folds, "
-            f"{every - mine} done, {mine} to train" + (f", about {seconds:.0f} s each on one core" if mine else "")
-        )
-    console.print(f"{len(pending)} folds to train, about {total / workers / 60:.1f} min with {workers} worker(s)")
-
-
-def estimate(chosen: Experiment, steps: int = 3) -> float:
-    """Seconds that a fold will take on one core, from a few steps on noise."""
-    objects, data = chosen.instantiate(), chosen.data
-    noise = data.noise()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    task, first = objects.model, objects.model.first_stage()
-    total = objects.trainer.max_steps * _seconds(lambda: sum(task.loss(task(noise), noise).values()), steps)
-    if first is not None:
-        total += first.steps * _seconds(lambda: sum(first.loss(noise).values()), steps)
-    torch.set_num_threads(threads)
-    return total
-
-
-def _seconds(loss: Callable[[], Tensor], steps: int) -> float:
-    """Seconds that a step takes, without the first one."""
-    loss().backward()
-    start = time.perf_counter()
-    for _ in range(steps):
-        loss().backward()
-    return (time.perf_counter() - start) / steps
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from experiments import executors, report, stacks, tracking
 from experiments.configuration import shares_folds
 from experiments.executors import Failure
 from experiments.jobs import Job
-from experiments.progress import Display, Fold, counting, plan
+from experiments.plan import plan
+from experiments.progress import Display, Fold, counting
 from experiments.slurm import submission
 from experiments.slurm.request import Request
 from experiments.tracking import Entry, Tracker
@@ -72,7 +73,7 @@ def sweep(
         if not chosen.cell.file(seed, fold).exists()
     ]
     if dry_run:
-        plan(console, experiments, pending, len(seeds), len(devices))
+        plan(console, experiments, pending, len(seeds), devices)
         return 0
     if slurm and (pending or slurm.print_only):
         submission.submit(Path(jobs[0].results), pending, slurm, upload_pictures)
