@@ -154,5 +154,9 @@ def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) 
 
 
 def _has_bf16() -> bool:
-    """Whether the GPU has it; those of a cluster do, as far as a machine can tell that has none."""
-    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+    """Whether all GPUs have it; those of a cluster do, as far as a machine can tell that has none."""
+    for number in range(torch.cuda.device_count()):
+        with torch.cuda.device(number):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                return False
+    return True

@@ -8,6 +8,7 @@ import torch
 
 from experiments.jobs import Job
 from experiments.train import Experiment, Slot
+from mer.recorded_step import WARM_UP
 
 ON_A_CPU = 8  # more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
@@ -54,13 +55,13 @@ def run_folds(job: Job, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
 
 
 def _fitting(chosen: Experiment, slots: Sequence[Slot]) -> int:
-    """Slots that fit into the free memory, from what two of them take in two steps, tests and all."""
+    """Slots that fit into the free memory, from what two of them take in a few steps, the recorded one and tests."""
     if not torch.cuda.is_available():
         return ON_A_CPU
     chosen.train_stack(slots[:2], max_steps=1)  # what is only there once: the data, the libraries' own
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
-    chosen.train_stack(slots[:2], max_steps=2)
+    chosen.train_stack(slots[:2], max_steps=WARM_UP + 2)
     each = (torch.cuda.max_memory_allocated() - before) / 2
     return max(2, int(OF_MEMORY * free / each))

@@ -1,5 +1,6 @@
 """Every model trains and tests a fold, one by one and stacked, in both precisions."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from experiments.bench_data import experiment
 from experiments.gpu_check.check import Check, Wrong
 from experiments.jobs import models
+from mer.recorded_step import WARM_UP
 
 NOT_STACKED = ("mfvan",)  # its first stage is trained fold by fold
 WAYS = ("one by one", "stacked")
@@ -29,11 +31,12 @@ def checks(cpu: bool) -> list[Check]:
 
 
 def trains(model: str, stacked: bool, precision: str, cpu: bool) -> str:
-    """Train a few steps; the figure is how many clips were tested."""
+    """Train a few steps, on a GPU also recorded ones; the figure is how many clips were tested."""
+    warnings.filterwarnings("error", message="the step cannot be recorded")
     few = 32 if stacked else 2  # on a CPU a stack of fewer is filled with more slots
     options = (f"--data.batch_size={few}", *LEAST.get(model, ())) if cpu else ()
     options = (*options, f"--stacked={str(stacked).lower()}", f"--trainer.precision={precision}")
-    chosen = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else 4)
+    chosen = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else WARM_UP + 3)
     slots = [(fold, 0) for fold in list(chosen.data.folds)[: 2 if stacked else 1]]
     outcomes = chosen.train_stack(slots) if stacked else [chosen.train(*slot) for slot in slots]
     for (fold, _), outcome in zip(slots, outcomes, strict=True):

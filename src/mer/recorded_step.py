@@ -4,10 +4,14 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, cuda
 
 WARM_UP = 3
 """Plain calls before one is recorded, in which libraries choose their algorithms and take their memory."""
+
+
+RECORDING = ("cuda",)
+"""Kinds of devices that record."""
 
 
 class RecordedStep:
@@ -27,15 +31,15 @@ class RecordedStep:
         self.function = function
         self.calls = 0
         self.record = True
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph: cuda.CUDAGraph | None = None
 
     def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
         """What the function returns for the inputs; a replay overwrites what the one before it returned."""
         device = next(iter(inputs.values())).device
-        if device.type != "cuda":
+        if device.type not in RECORDING:
             return self.function(inputs)
         if self.graph is None and self.calls == 0:
-            self.stream = torch.cuda.Stream(device)
+            self.stream = cuda.Stream(device)
         if self.graph is None and self.calls >= WARM_UP and self.record:
             self._record(inputs)
         self.calls += 1
@@ -48,24 +52,24 @@ class RecordedStep:
 
     def _call(self, inputs: dict[str, Tensor]) -> Tensor:
         """A plain call, on the stream on which one is recorded: gradients belong to the stream that made them."""
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
+        self.stream.wait_stream(cuda.current_stream())
+        with cuda.stream(self.stream):
             output = self.function(inputs)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        cuda.current_stream().wait_stream(self.stream)
         return output
 
     def _record(self, inputs: dict[str, Tensor]) -> None:
         """Record a call, which computes nothing yet."""
         self.inputs = {name: tensor.clone() for name, tensor in inputs.items()}
-        graph = torch.cuda.CUDAGraph()
+        graph = cuda.CUDAGraph()
         try:
-            with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
+            with cuda.stream(self.stream), cuda.graph(graph, stream=self.stream):
                 self.output = self.function(self.inputs)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             self.record = False
             reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"the step cannot be recorded, so it stays slow on this GPU: {reason}", stacklevel=4)
+            warnings.warn(f"the step cannot be recorded, so it stays slow on this GPU: {reason}", stacklevel=2)
         else:
             self.graph = graph

@@ -68,7 +68,7 @@ def slots_of(chosen: Experiment) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [*((model, ()) for model in SMALL), ("ststnet", EXACT), ("ahmsa_net", (*EXACT, "--model.average=0"))],
+    [*((model, ()) for model in SMALL), ("ststnet", EXACT), ("ahmsa_net", EXACT)],
 )
 def test_a_stack_of_eight_is_eight_folds(root, model, options):
     options = (*CALM[model], *options)
@@ -117,8 +117,9 @@ def test_a_stack_leaves_nothing_over(clips):
     assert (filled(1, clips, cpu=False), filled(5, clips, cpu=False)) == (2, 5)
 
 
-def test_a_stack_learns_in_bfloat16(root):
-    chosen = experiment(root, "ststnet", "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
+@pytest.mark.parametrize("model", ["ststnet", "hsta"])
+def test_a_stack_learns_in_bfloat16(root, model):
+    chosen = experiment(root, model, "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
     outcome, _ = chosen.train_stack(slots_of(chosen)[:2])
     losses = [row["train/loss"] for row in outcome.curve]
     assert len(losses) == 1 and 0 < losses[0] < 2

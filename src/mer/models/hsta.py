@@ -84,6 +84,7 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
         """What each of the queries, (B, M, D), finds among the tokens, (B, N, D)."""
         q, k, v = self.split(self.query(queries)), self.split(self.key(tokens)), self.split(self.value(tokens))
+        q, v = q.to(k.dtype), v.to(k.dtype)  # in a stack, autocast leaves what has had a bias added in float32
         return self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:
