@@ -61,10 +61,10 @@ torture: $(READY) ## the long form of the fault tests, many minutes; ARGS="--tor
 	$(BIN)/pytest tests/faults --long $(ARGS)
 
 bench-flow: $(READY) ## speed and error of optical flow, written with pictures into docs/flow.md
-	$(BIN)/python -m experiments.bench_flow $(ARGS)
+	$(BIN)/python -m experiments.benchmarks.flow $(ARGS)
 
 gpu-check: $(READY) ## whether what runs on a GPU holds on this machine's, in eight minutes
-	$(BIN)/python -m experiments.gpu_check $(ARGS)
+	$(BIN)/python -m experiments.benchmarks.gpu_check $(ARGS)
 
 lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/ruff check
@@ -72,7 +72,7 @@ lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/pyright
 
 bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
-	$(BIN)/python -m experiments.bench $(ARGS)
+	$(BIN)/python -m experiments.benchmarks.bench $(ARGS)
 
 # uv writes a condition beside every line, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)

@@ -12,9 +12,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from data_modules import protocols
-from data_modules.batches import Augmentation, Batch, Batches
-from data_modules.clips import Problem
+from data_modules.batches import Augmentation, Batches
+from data_modules.release.clip_table import Problem
 from mer import InputError
+from mer.models import Batch
 from mer.transforms import normalise_flow
 
 
@@ -48,7 +49,7 @@ class FlowDataModule(LightningDataModule):
     default_protocol: ClassVar[str]
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
-    places: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
+    path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
     revision: ClassVar[tuple[int, ...]] = (2,)  # raised by hand when the same files give other tensors
 
     def __init__(
@@ -173,7 +174,7 @@ class FlowDataModule(LightningDataModule):
             self.store = tensors
         self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
 
-    def noise(self) -> Batch:
+    def dummy_batch(self) -> Batch:
         """A batch of the right shapes, to time a step before there are any data."""
         clips, picture = self.batch_size, (3, self.size, self.size)
         batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
@@ -197,7 +198,7 @@ class FlowDataModule(LightningDataModule):
         return self.targets[self.train_rows]
 
     @property
-    def passes(self) -> list[int]:
+    def steps_per_epoch(self) -> list[int]:
         """Steps of a pass over the training clips, in a list of one: a fold alone is a stack's only slot."""
         return [-(-len(self.train_rows) // self.batch_size)]
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mer.models import Batch
 from mer.transforms import MIRRORS, shift
-
-Batch = dict[str, Tensor]
 
 AHEAD = 16
 """Steps whose draws are sent to the device together."""

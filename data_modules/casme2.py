@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from data_modules.clips import Erratum, is_number
-from data_modules.folders import Variant
-from data_modules.sheets import Sheet
+from data_modules.release.clip_table import Erratum, is_number
+from data_modules.release.detect import Variant
+from data_modules.release.sheets import Sheet
 from data_modules.videos import VideoDataModule
 
 SHEET = Sheet(

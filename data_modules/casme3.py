@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-from data_modules.clips import Erratum
-from data_modules.folders import Variant
-from data_modules.sheets import Sheet
+from data_modules.release.clip_table import Erratum
+from data_modules.release.detect import Variant
+from data_modules.release.sheets import Sheet
 from data_modules.videos import VideoDataModule
 
 SHEET = Sheet(

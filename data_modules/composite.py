@@ -11,8 +11,8 @@ import torch
 from data_modules.base import Batch, FlowDataModule
 from data_modules.casme2 import CASME2
 from data_modules.casme3 import CASME3
-from data_modules.clips import Problem
 from data_modules.protocols import PROTOCOLS, protocol, without_outer
+from data_modules.release.clip_table import Problem
 from data_modules.samm import SAMM
 from data_modules.smic import SMIC
 from data_modules.videos import VideoDataModule
@@ -45,7 +45,7 @@ class Composite(FlowDataModule):
     name: ClassVar[str] = "composite"
     default_protocol: ClassVar[str] = "union-3"
     available_inputs: ClassVar[tuple[str, ...]] = VideoDataModule.available_inputs
-    places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
+    path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
     revision: ClassVar[tuple[int, ...]] = VideoDataModule.revision
 
     def __init__(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from data_modules.base import Batch, FlowDataModule
-from data_modules.cache import is_below
-from data_modules.clips import complain, read_image, unsafe_names
+from data_modules.cache.store import is_below
 from data_modules.protocols import protocol
+from data_modules.release.clip_table import complain, read_image, unsafe_names
 from mer import InputError
 from mer.transforms import resize
 

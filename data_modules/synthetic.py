@@ -4,10 +4,10 @@ from functools import cached_property
 from typing import ClassVar
 
 from data_modules.casme2 import CASME2
-from data_modules.disk import remove_abandoned
-from data_modules.folders import Found
-from data_modules.progress import counting
-from data_modules.synthesize import synthesize
+from data_modules.processes.progress import counting
+from data_modules.processes.whole_files import remove_abandoned
+from data_modules.release.detect import Found
+from data_modules.synthesis.synthesize import synthesize
 from mer import InputError
 
 

@@ -15,12 +15,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from data_modules import cache, device_flow, frames, protocols
+from data_modules import protocols
 from data_modules.base import Batch
-from data_modules.clips import Problem, rows
-from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
-from data_modules.progress import counting
-from data_modules.releases import ReleasedDataModule
+from data_modules.cache import extract, extract_on_gpu, store
+from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
+from data_modules.processes.progress import counting
+from data_modules.release.clip_table import Problem, rows
+from data_modules.release.released import ReleasedDataModule
 from mer import InputError, flow
 from mer.transforms import resize
 
@@ -45,8 +46,8 @@ class VideoDataModule(ReleasedDataModule):
     """
 
     available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
-    places: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
-    revision: ClassVar[tuple[int, ...]] = (*ReleasedDataModule.revision, flow.REVISION, frames.REVISION)
+    path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
+    revision: ClassVar[tuple[int, ...]] = (*ReleasedDataModule.revision, flow.REVISION, extract.REVISION)
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class VideoDataModule(ReleasedDataModule):
             )
         self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
-        self.backend = device_flow.resolve(backend, method, torch.cuda.is_available())
+        self.backend = extract_on_gpu.resolve(backend, method, torch.cuda.is_available())
         self.apex, self.head_motion = apex, head_motion
 
     # The cache
@@ -88,7 +89,7 @@ class VideoDataModule(ReleasedDataModule):
         return self._folder(f"frames{self.frames}-{self.crop}", {**self._recipe, "frames": self.frames})
 
     def _folder(self, name: str, recipe: dict) -> Path:
-        folder = self.cache / self.name / f"{name}-{cache.digest(recipe)}"
+        folder = self.cache / self.name / f"{name}-{store.digest(recipe)}"
         self._recipes[folder] = recipe
         return folder
 
@@ -105,7 +106,7 @@ class VideoDataModule(ReleasedDataModule):
             "layout": self.layout,
             "crop": self.crop,
             "head_motion": self.head_motion,
-            "revision": frames.REVISION,
+            "revision": extract.REVISION,
             "data": self.fingerprint,
         }
 
@@ -137,12 +138,12 @@ class VideoDataModule(ReleasedDataModule):
             warnings.warn(f"{names}{more}: damaged, made again", stacklevel=2)
         if pending:
             for folder in dict.fromkeys(work.target.parent for work in pending):
-                cache.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
-            fill = device_flow.run if self.backend == "torch" else frames.run
+                store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
+            fill = extract_on_gpu.run if self.backend == "torch" else extract.run
             with counting(self.name) as count:
                 for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                     if why:
-                        cache.write_text(reason(work), why)
+                        store.write_text(reason(work), why)
                     count(done, len(pending))
             for name in ("clips", "folds"):
                 self.__dict__.pop(name, None)
@@ -172,27 +173,27 @@ class VideoDataModule(ReleasedDataModule):
         return self._cached(self._flow_preparation(row), row)
 
     def _cached(self, work: Preparation, row) -> Batch:
-        tensors = cache.read(work.target)
+        tensors = store.read(work.target)
         if tensors is None:
             computed = work.tensors()
-            tensors = cache.read(work.target)  # another worker that needs it may have been faster
+            tensors = store.read(work.target)  # another worker that needs it may have been faster
         if tensors is None:
             warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
-            (why,) = device_flow.finish([(work, computed)], device_flow.devices()[0])
-            tensors = cache.read(work.target)
+            (why,) = extract_on_gpu.finish([(work, computed)], extract_on_gpu.devices()[0])
+            tensors = store.read(work.target)
             if tensors is None:
                 raise InputError(f"{row.subject} {row.clip}: {why}")
         return {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
 
     def _file(self, row) -> Path:
-        return cache.clip_file(self.folder, row.subject, row.clip)
+        return store.clip_file(self.folder, row.subject, row.clip)
 
     def _preparations(self, row) -> Iterator[Preparation]:
         """What has to be cached of a clip."""
         if set(self.inputs) != {"frames"}:
             yield self._flow_preparation(row)
         if "frames" in self.inputs:
-            target = cache.clip_file(self.frames_folder, row.subject, row.clip)
+            target = store.clip_file(self.frames_folder, row.subject, row.clip)
             yield FramesPreparation(**self._from(row), target=target, count=self.frames)
 
     def _flow_preparation(self, row) -> FlowPreparation:
@@ -226,7 +227,7 @@ def _is_whole(path: Path) -> bool:
 @once
 def _opens(path: Path, *_state: int) -> bool:
     """Whether a cached file is not damaged; every model of a sweep prepares the same clips, and one look is enough."""
-    return cache.read(path) is not None
+    return store.read(path) is not None
 
 
 @once

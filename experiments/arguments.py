@@ -120,7 +120,7 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
             help="whether many folds are trained as one program, which makes another cell (default: the recipe's own)",
         )
     sweep.add_argument(
-        "--folds-per-batch", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
+        "--stack-size", type=_folds, default=0, metavar="auto|N", help="folds of a stack (default: what fits)"
     )
     sweep.add_argument("--folds", type=_names, default=(), help="comma-separated: train only these (default: all)")
     sweep.add_argument("--dry-run", action="store_true", help="list cells, folds and time, train nothing")

@@ -12,8 +12,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
-from mer.fold_batch import FoldBatch
-from mer.task import MovingAverage, Task
+from mer.training.moving_average import MovingAverage
+from mer.training.stacked_task import StackedTask
+from mer.training.task import Task
 from mer.transforms import resize
 
 SIDE = 56
@@ -34,16 +35,16 @@ class HeldOut(Callback):
         pictures: See ``pictures``, of each slot.
     """
 
-    def on_train_start(self, trainer: Trainer, task: Task | FoldBatch) -> None:
+    def on_train_start(self, trainer: Trainer, task: Task | StackedTask) -> None:
         """Ask for the clips, and how long a pass of each slot is."""
         data, self.batches = trainer.datamodule, 0
         (self.clips,) = data.test_dataloader()
-        self.passes, self.steps = data.passes, torch.tensor(data.passes, device=task.device)
+        self.passes, self.steps = data.steps_per_epoch, torch.tensor(data.steps_per_epoch, device=task.device)
         self.targets = data.test_targets.to(task.device)
         self.correct, self.best = torch.full_like(self.steps, -1), torch.zeros((), device=task.device)
 
     def on_train_batch_end(
-        self, trainer: Trainer, task: Task | FoldBatch, outputs: object, batch: dict, batch_idx: int
+        self, trainer: Trainer, task: Task | StackedTask, outputs: object, batch: dict, batch_idx: int
     ) -> None:
         """Test the slots that are at the end of a pass."""
         self.batches += 1
@@ -56,7 +57,7 @@ class HeldOut(Callback):
         self.correct = torch.where(better, correct, self.correct)
         self.best = torch.where(better[:, None, None], probabilities, self.best)
 
-    def on_train_end(self, trainer: Trainer, task: Task | FoldBatch) -> None:
+    def on_train_end(self, trainer: Trainer, task: Task | StackedTask) -> None:
         """Take what the fold leaves."""
         by_slot = trainer.datamodule.by_slot
         self.honest, self.optimistic = by_slot(predict(trainer, task, self.clips).cpu()), by_slot(self.best.cpu())
@@ -88,14 +89,14 @@ class Curve(DummyLogger):
         self.rows.append({"step": step, **metrics})
 
 
-def predict(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> Tensor:
+def predict(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> Tensor:
     """Probabilities of the held-out clips of each slot, (F, n, K), in the precision of the training."""
     with _testing(trainer, task, clips) as batch:
         probabilities = task.predict_step(batch)
-        return probabilities if isinstance(task, FoldBatch) else probabilities[None]
+        return probabilities if isinstance(task, StackedTask) else probabilities[None]
 
 
-def pictures(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def pictures(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """What is kept of the held-out clips of each slot for people to look at.
 
     Returns:
@@ -109,11 +110,11 @@ def pictures(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor])
         if task.network.shows_attention:
             kept["attention"] = task.attention(batch)
     small = {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half().numpy() for name, maps in kept.items()}
-    return small if isinstance(task, FoldBatch) else {name: maps[None] for name, maps in small.items()}
+    return small if isinstance(task, StackedTask) else {name: maps[None] for name, maps in small.items()}
 
 
 @contextmanager
-def _testing(trainer: Trainer, task: Task | FoldBatch, clips: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def _testing(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The held-out clips in the training's precision, inside a block in which the task predicts as in the end."""
     was_training = task.training
     task.eval()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_modules import disk
+from data_modules.processes import whole_files
 from experiments.arguments import parse
 from experiments.slurm import request
 from mer import InputError
@@ -42,9 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mer: {error}", file=sys.stderr)
         return STATUS_OF_WRONG_INPUT
     except OSError as error:  # where no file of a sweep is written: a log that standard output is sent to, a library's
-        if error.errno not in disk.FULL:
+        if error.errno not in whole_files.FULL:
             raise
-        print(f"mer: {error.filename or 'a file'} cannot be written: {disk.REMEDIES[error.errno]}", file=sys.stderr)
+        print(
+            f"mer: {error.filename or 'a file'} cannot be written: {whole_files.REMEDIES[error.errno]}", file=sys.stderr
+        )
         return STATUS_OF_WRONG_INPUT
     except KeyboardInterrupt as interrupt:
         done = f", {interrupt}" if str(interrupt) else ""
@@ -66,8 +68,8 @@ def _end_tidily() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:  # not if `nohup` has it ignored
             signal.signal(number, interrupt)
     place = tempfile.gettempdir()
-    own = disk.temporary(Path(place if len(place) < LONGEST else "/tmp", "mer"))
-    disk.remove_abandoned(own.parent, of="mer")
+    own = whole_files.temporary(Path(place if len(place) < LONGEST else "/tmp", "mer"))
+    whole_files.remove_abandoned(own.parent, of="mer")
     with suppress(OSError):  # then it has none of its own
         own.mkdir()
         atexit.register(shutil.rmtree, own, ignore_errors=True)
@@ -83,8 +85,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from data_modules.progress import counting
-    from data_modules.synthesize import synthesize
+    from data_modules.processes.progress import counting
+    from data_modules.synthesis.synthesize import synthesize
 
     with counting(str(options.root)) as count:
         synthesize(
@@ -111,7 +113,7 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     stacked = getattr(options, "stacked", None)
     shared["options"] = (*options.options, *([f"--stacked={stacked}"] if stacked else []))
     shared["allow"] = tuple(getattr(options, "allow", ()))
-    shared["folds_per_batch"] = getattr(options, "folds_per_batch", 0)
+    shared["stack_size"] = getattr(options, "stack_size", 0)
     return [Job(model=name, results=results, workers=workers, **shared) for name in names]
 
 
@@ -128,7 +130,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
     (job,), _ = _on_devices(_jobs(options), None)
-    from experiments.train import Experiment
+    from experiments.fold import Experiment
 
     data = Experiment(job).data
     findings = inspect.inspect(data)
@@ -147,10 +149,10 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     jobs, _ = _on_devices(_jobs(options), None)  # as a sweep will, so that it finds what is prepared here
-    from experiments.train import Experiment
+    from experiments.fold import Experiment
 
     experiments = [Experiment(job) for job in jobs]
-    with disk.tidied(Path(options.cache)):
+    with whole_files.tidied(Path(options.cache)):
         for experiment in experiments:
             experiment.data.prepare_data()
     return 0
@@ -160,14 +162,14 @@ def _train(options: argparse.Namespace) -> int:
     jobs, devices = _on_devices(_jobs(options), options.devices)
     if len(jobs) > 1:
         raise InputError("mer train takes one model; name it with --model")
-    from experiments.train import train_one
+    from experiments.fold import train_one
 
     return train_one(jobs[0], options.fold, options.seed, devices[0])
 
 
 def _sweep(options: argparse.Namespace) -> int:
     jobs, slurm = _jobs(options), request.read(options)
-    import mer.opencv  # noqa: F401  says what is missing before the workers' server trips over it
+    import mer.preprocessing.opencv  # noqa: F401  says what is missing before the workers' server trips over it
     from experiments import executors
 
     if not options.dry_run and slurm is None:
@@ -195,7 +197,7 @@ def _search(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
     if len(jobs) > 1:
         raise InputError("mer search takes one model; name it with --model")
-    import mer.opencv  # noqa: F401  as for a sweep
+    import mer.preprocessing.opencv  # noqa: F401  as for a sweep
     from experiments import executors
 
     executors.warm_up()
@@ -210,7 +212,9 @@ def _tidied(options: argparse.Namespace) -> AbstractContextManager[None]:
     """Leave nothing unfinished where folds are trained; W&B may keep very many files beside them."""
     from experiments.search import WORK
 
-    return disk.tidied(Path(options.cache), *(options.results / name for name in ("report", options.dataset, WORK)))
+    return whole_files.tidied(
+        Path(options.cache), *(options.results / name for name in ("report", options.dataset, WORK))
+    )
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -220,7 +224,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from experiments import dashboard
+    from experiments.tracking import dashboard
 
     print(f"dashboard: {dashboard.upload(options.results)}")
     return 0

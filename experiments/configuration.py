@@ -14,7 +14,7 @@ from data_modules.protocols import protocol
 from experiments import trust
 from experiments.jobs import Job, load_class, near
 from mer import InputError
-from mer.task import Task
+from mer.training.task import Task
 
 # Trainer arguments that can change a prediction; the others say where and how loudly.
 TRAINER = (
@@ -123,7 +123,7 @@ def _configuration(job: Job) -> dict:
     """The recipe as a LightningCLI configuration."""
     recipe = job.read_recipe()
     dataset = load_class(DATASETS[job.dataset])
-    where = {name: getattr(job, name) for name in dataset.places}
+    where = {name: getattr(job, name) for name in dataset.path_arguments}
     what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
     return {
         **recipe,

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from data_modules import workers
-from data_modules.workers import Failure
+from data_modules.processes import pool
+from data_modules.processes.pool import Failure
 from mer import InputError
 
 __all__ = ["Failure", "devices", "run", "settle", "warm_up"]
@@ -13,7 +13,7 @@ __all__ = ["Failure", "devices", "run", "settle", "warm_up"]
 
 def warm_up(modules: Sequence[str] = ("experiments.stacks",)) -> None:
     """Start the process that workers are forked from; it imports what they need while the caller goes on."""
-    workers.warm_up(modules)
+    pool.warm_up(modules)
 
 
 def devices(chosen: str | None, workers: int) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def run(work: Callable, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterat
     Returns:
         Index of a job and what it returned, or a ``Failure``, in the order in which they end.
     """
-    return workers.run(work, jobs, [(settle, (device,)) for device in devices])
+    return pool.run(work, jobs, [(settle, (device,)) for device in devices])
 
 
 def settle(device: str, alone: bool = True) -> None:

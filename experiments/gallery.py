@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_modules.base import FlowDataModule
-from data_modules.cache import whole_file, write_text
-from data_modules.clips import rows
-from data_modules.progress import counting
+from data_modules.cache.store import whole_file, write_text
+from data_modules.processes.progress import counting
+from data_modules.release.clip_table import rows
 from data_modules.videos import VideoDataModule
-from experiments.colours import colours, shades, wheel
+from experiments.report.colours import colours, shades, wheel
 from mer import InputError
-from mer.opencv import cv2
+from mer.preprocessing.opencv import cv2
 
 STYLE = """
 body { font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff }

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_modules.base import FlowDataModule
-from data_modules.clips import Problem, read_image, rows
 from data_modules.protocols import PROTOCOLS
+from data_modules.release.clip_table import Problem, read_image, rows
 from data_modules.videos import VideoDataModule
 from mer import InputError
 

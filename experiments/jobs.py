@@ -22,7 +22,7 @@ class Job:
     Attributes:
         workers: Processes that prepare the data.
         accelerator: ``cpu`` or ``gpu``: what the folds are trained on.
-        folds_per_batch: Folds of a stacked recipe that are trained as one program; 0 for as many as memory allows.
+        stack_size: Folds of a stacked recipe that are trained as one program; 0 for as many as memory allows.
         options: Options of classes, ``--model.lr=1e-3``.
         allow: Packages whose classes the options may name besides those that they always may, see ``trust``.
 
@@ -39,7 +39,7 @@ class Job:
     results: str = "results"
     workers: int = 1
     accelerator: str = "cpu"
-    folds_per_batch: int = 0
+    stack_size: int = 0
     options: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
 

@@ -14,11 +14,11 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
 from data_modules.base import FlowDataModule
-from data_modules.fold_stack import FoldStack
+from data_modules.stacked import StackedDataModule
 from experiments import stacks
+from experiments.fold import Experiment, Slot
 from experiments.progress import Fold
-from experiments.train import Experiment, Slot
-from mer.fold_batch import FoldBatch, filled
+from mer.training.stacked_task import StackedTask, padded_size
 
 LARGEST = 68  # folds of a stack that is timed; what a fold takes in a larger one is no more
 STEPS = {"cpu": 4, "gpu": 12}  # timed at most; a GPU's first steps compile and choose, and the later half counts
@@ -136,7 +136,7 @@ def _arguments(chosen: Experiment, device: str) -> dict:
 @contextmanager
 def _noise(chosen: Experiment) -> Iterator[None]:
     """Inside the block the clips are noise of the right shapes: a sweep computes its data later."""
-    data, noise = chosen.data, chosen.data.noise()
+    data, noise = chosen.data, chosen.data.dummy_batch()
     rows = torch.arange(len(data.clips))
     store = {name: noise[name][rows % len(noise[name])] for name in data.inputs}
     target = torch.tensor([data.classes.index(name) for name in data.clips["target"]])
@@ -159,16 +159,16 @@ def _alone(chosen: Experiment, slot: Slot, arguments: dict) -> float:
 
 def _stacked(chosen: Experiment, slots: Sequence[Slot], arguments: dict) -> float:
     """Seconds of a fold as its part of a stack."""
-    size = filled(len(slots), chosen.data.batch_size, arguments["accelerator"] == "cpu")
-    data = FoldStack(chosen.data, [*slots, *[slots[0]] * (size - len(slots))])
+    size = padded_size(len(slots), chosen.data.batch_size, arguments["accelerator"] == "cpu")
+    data = StackedDataModule(chosen.data, [*slots, *[slots[0]] * (size - len(slots))])
 
-    def stack() -> FoldBatch:
-        return FoldBatch([chosen.instantiate().model] * size, noise=range(size))
+    def stack() -> StackedTask:
+        return StackedTask([chosen.instantiate().model] * size, noise=range(size))
 
     return _steps(chosen) * _step(stack, data, arguments) / len(slots)
 
 
-def _step(start: Callable[[], LightningModule], data: FlowDataModule | FoldStack, arguments: dict) -> float:
+def _step(start: Callable[[], LightningModule], data: FlowDataModule | StackedDataModule, arguments: dict) -> float:
     """Seconds of a step of what ``start`` makes; on a CPU a few clips tell of a long one, which spares the memory."""
     clips = data if isinstance(data, FlowDataModule) else data.data
     whole = clips.batch_size
@@ -210,5 +210,5 @@ def _steps(chosen: Experiment) -> int:
     if limits.max_steps > 0 and limits.max_epochs in (None, -1):
         return limits.max_steps
     epochs = 1000 if limits.max_epochs is None else limits.max_epochs  # Lightning's own where nothing is given
-    steps = epochs * max(chosen.data.passes)
+    steps = epochs * max(chosen.data.steps_per_epoch)
     return min(steps, limits.max_steps) if limits.max_steps > 0 else steps

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from data_modules.disk import WriteError
+from data_modules.processes.whole_files import WriteError
+from experiments.fold import Experiment
 from experiments.results import Cell
-from experiments.train import Experiment
 from mer.evaluation import scoring
 
 EVERY = 20  # seconds between two lines of progress where there is no terminal

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from data_modules import cache, protocols
-from data_modules.cache import write_text
-from data_modules.clips import complain
+from data_modules import protocols
+from data_modules.cache import store
+from data_modules.cache.store import write_text
+from data_modules.release.clip_table import complain
 from experiments import predictions
 from experiments.plain_yaml import check_yaml
 from experiments.predictions import CLIP, LARGEST, Pool
@@ -172,14 +173,14 @@ class Cell:
             ValueError: If these are no predictions of the fold; nothing is written.
         """
         path = self.file(seed, fold)
-        with cache.whole_file(path) as temporary:
+        with store.whole_file(path) as temporary:
             temporary.write_text(table.to_csv(index=False))
             if why := self._fault(fold, temporary):
                 raise ValueError(
                     f"{self.model}, {fold}, seed {seed}: {why}. Has the training diverged? Lower --model.lr"
                 )
             if pictures:
-                cache.write(path.with_suffix(".safetensors"), pictures)
+                store.write(path.with_suffix(".safetensors"), pictures)
             write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
 
     def read(self, seed: int, fold: str) -> pd.DataFrame:

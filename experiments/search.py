@@ -21,13 +21,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from data_modules import cache, protocols
+from data_modules import protocols
+from data_modules.cache import store
 from experiments import report
+from experiments.fold import Experiment
 from experiments.jobs import CONFIGS, Job
 from experiments.progress import Fold, counting
 from experiments.results import Cell
 from experiments.sweep import name_failures, open_cell, train
-from experiments.train import Experiment
 from mer import InputError
 from mer.evaluation import scoring
 
@@ -190,7 +191,7 @@ def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], tried: 
         }
     }
     first = folds[0][0]
-    digest = cache.digest({**found, "cells": sorted({chosen.digest for chosen, _, _ in folds})})
+    digest = store.digest({**found, "cells": sorted({chosen.digest for chosen, _, _ in folds})})
     cell = replace(first.cell, results=Path(job.results), model=f"{job.model}_searched", digest=digest)
     cell.describe(first.data.clips, yaml.safe_dump(found, sort_keys=False))
     for chosen, fold, seed in folds:
@@ -199,6 +200,6 @@ def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], tried: 
             continue
         for suffix in (".safetensors", ".json", ".csv"):  # the predictions last: the fold is done when they are there
             if source.with_suffix(suffix).exists():
-                with cache.whole_file(target.with_suffix(suffix)) as temporary:
+                with store.whole_file(target.with_suffix(suffix)) as temporary:
                     shutil.copyfile(source.with_suffix(suffix), temporary)
     return cell

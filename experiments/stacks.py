@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import torch
 
+from experiments.fold import Experiment, Slot
 from experiments.jobs import Job
-from experiments.train import Experiment, Slot
-from mer.recorded_step import WARM_UP
+from mer.training.recorded_step import WARM_UP
 
 ON_A_CPU = 8  # more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
@@ -24,8 +24,8 @@ def share(chosen: Experiment, folds: int, workers: int) -> int:
     """How many folds are handed to a worker at once."""
     if not chosen.config.stacked:
         return 1
-    if chosen.job.folds_per_batch:
-        return chosen.job.folds_per_batch
+    if chosen.job.stack_size:
+        return chosen.job.stack_size
     each = max(1, -(-folds // workers))
     return min(each, ON_A_CPU) if chosen.job.accelerator == "cpu" else each
 
@@ -38,7 +38,7 @@ def run_folds(job: Job, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
     """
     chosen, curves = experiment(job), {}
     waiting = [(fold, seed) for fold, seed in slots if not chosen.cell.file(seed, fold).exists()]
-    size = job.folds_per_batch or (_fitting(chosen, waiting) if chosen.config.stacked and len(waiting) > 2 else 2)
+    size = job.stack_size or (_fitting(chosen, waiting) if chosen.config.stacked and len(waiting) > 2 else 2)
     while waiting:
         try:
             curves |= chosen.run(waiting[:size])

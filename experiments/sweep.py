@@ -11,13 +11,13 @@ from rich.console import Console
 from experiments import executors, report, stacks, tracking
 from experiments.configuration import shares_folds
 from experiments.executors import Failure
+from experiments.fold import Experiment
 from experiments.jobs import Job
 from experiments.plan import plan
 from experiments.progress import Display, Fold, counting
 from experiments.slurm import submission
 from experiments.slurm.request import Request
 from experiments.tracking import Entry, Tracker
-from experiments.train import Experiment
 from mer import InputError
 
 
@@ -54,8 +54,8 @@ def sweep(
     experiments = [Experiment(job) for job in jobs]  # all are parsed before the first one starts
     if any(shares_folds(chosen.config.trainer) for chosen in experiments):
         raise InputError("a sweep gives each device its own folds; trainer.devices and strategy are for mer train")
-    if jobs[0].folds_per_batch and not any(chosen.config.stacked for chosen in experiments):
-        raise InputError("--folds-per-batch is for recipes that are stacked; add --stacked")
+    if jobs[0].stack_size and not any(chosen.config.stacked for chosen in experiments):
+        raise InputError("--stack-size is for recipes that are stacked; add --stacked")
     if slurm and tracking.is_trial():
         raise InputError("a trial of a W&B search waits for its scores; leave --launcher slurm away")
     if tracking.is_trial():

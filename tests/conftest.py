@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_modules import workers
+from data_modules.processes import pool
 
 # Whichever test starts the process that workers are forked from, it has what those of a sweep need.
-workers.CONTEXT.set_forkserver_preload([workers.SERVER, "experiments.stacks"])
+pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.stacks"])
 
 CLASSES = ("negative", "positive", "surprise")
 

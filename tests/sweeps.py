@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from skimage.data import astronaut
 
-from data_modules import cache, protocols
+from data_modules import protocols
+from data_modules.cache import store
 from experiments.results import Cell
 
 UNITS = {"negative": ("4", "4+7", "L9"), "positive": ("12", "6+12", "R12"), "surprise": ("1+2", "R1+2", "1+2+5")}
@@ -67,7 +68,7 @@ def fill_cache(folder: Path, clips: pd.DataFrame, classes: Sequence[str], size: 
     face = np.ascontiguousarray(astronaut()[20 : 20 + size * 7 : 7, 115 : 115 + size * 7 : 7].transpose(2, 0, 1))
     for row in clips.itertuples():
         tensors = {"flow": flow(classes.index(row.target), size), "onset": face, "apex": face[:, :, ::-1].copy()}
-        cache.write(folder / str(row.cached), {**tensors, "apex_frame": np.array([5])})
+        store.write(folder / str(row.cached), {**tensors, "apex_frame": np.array([5])})
 
 
 def write(root: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.model_table import PAGE, TITLES, build, count, page, short
-from mer.models.mfvan import MFVANTask
+from mer.training.mfvan_task import MFVANTask
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

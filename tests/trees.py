@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import openpyxl
 
-from data_modules import cache
-from data_modules.frames import FlowPreparation, FramesPreparation, Preparation
+from data_modules.cache import store
+from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -36,7 +36,7 @@ def prepare_without_faces(preparations: Iterable[Preparation], workers: int) -> 
             tensors = {"flow": np.full((3, side, side), one.apex or 0, np.float32)}
             tensors |= {name: np.full((3, side, side), len(name), np.uint8) for name in ("onset", "apex")}
             tensors["apex_frame"] = np.array([one.apex or numbers[-1]])
-        cache.write(one.target, tensors)
+        store.write(one.target, tensors)
         yield None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_modules.base import FlowDataModule
-from data_modules.cache import write_text
+from data_modules.cache.store import write_text
 from data_modules.videos import VideoDataModule
 from experiments.jobs import Job, load_class, models
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.protocols import SPLITS, is_inner
-from experiments import references
+from experiments.report import baselines
 from experiments.report.figures import KINDS, pooled_scores, summary
 from experiments.results import Cell, cells
 from experiments.slurm import records
@@ -126,8 +126,8 @@ class Board:
     def references(self) -> dict[str, pd.DataFrame]:
         """Predictions that need no network, by name."""
         found = {
-            MAJORITY: references.majority(self.clips, self.classes, self.split),
-            LOOK_UP: references.action_units(self.clips, self.classes, self.split),
+            MAJORITY: baselines.majority(self.clips, self.classes, self.split),
+            LOOK_UP: baselines.action_units(self.clips, self.classes, self.split),
         }
         return {name: table for name, table in found.items() if table is not None}
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_modules import cache, protocols
+from data_modules import protocols
+from data_modules.cache import store
 from experiments.report.boards import Row
 from experiments.results import Cell
 
@@ -39,7 +40,7 @@ def located(row: Row, index: int = 0) -> pd.DataFrame:
 
 def arrays(cell: Cell, seed: int, fold: str, clips: int) -> dict[str, NDArray]:
     """``attention`` (n, S, S) and ``flow`` (n, 3, S, S), as far as the fold has kept them for all its clips."""
-    found = cache.read(cell.file(seed, fold).with_suffix(".safetensors")) or {}
+    found = store.read(cell.file(seed, fold).with_suffix(".safetensors")) or {}
     dimensions = {"attention": 3, "flow": 4}
     return {
         name: array.astype(np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from data_modules.cache import write_text
+from data_modules.cache.store import write_text
 from experiments.report import charts, maps, pictures, tables
 from experiments.report.answers import Answer, answers
 from experiments.report.boards import Board

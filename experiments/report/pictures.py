@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_modules import cache as clip_cache
-from experiments.colours import colours, overlay, shades, veil, wheel
+from data_modules.cache import store as clip_cache
 from experiments.report import maps
 from experiments.report.boards import Board, Row
+from experiments.report.colours import colours, overlay, shades, veil, wheel
 from experiments.report.maps import Mean
-from mer.opencv import cv2
+from mer.preprocessing.opencv import cv2
 
 SIDE = 144  # pixels of a picture
 ATTENTION, MOTION = (217, 95, 2), (66, 109, 169)

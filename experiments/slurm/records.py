@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from data_modules.cache import write_text
+from data_modules.cache.store import write_text
 from experiments.results import Cell
 from mer import InputError
 

@@ -20,7 +20,7 @@ from experiments.slurm.request import Request, minutes
 from mer import InputError
 
 if TYPE_CHECKING:
-    from experiments.train import Experiment
+    from experiments.fold import Experiment
 
 NOTICE = 60  # seconds before its time limit at which SLURM tells a job; it may do so a minute earlier
 RUNS = 2  # a job is not queued again after so many runs in a row in which no fold ended

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules import cache
+from data_modules.cache import store
 from experiments.gallery import colours, shades
 from experiments.results import Cell
-from mer.opencv import cv2
+from mer.preprocessing.opencv import cv2
 
 Image = NDArray[np.uint8]
 SIDE = 112  # pixels
@@ -30,7 +30,7 @@ def pictures(cell: Cell, seed: int, cached: Path) -> dict[str, list[Image | None
     flows, maps, rows = [], [], []
     for fold in cell.done(seed):
         path = cell.file(seed, fold).with_suffix(".safetensors")
-        tensors = cache.read(path) or {}
+        tensors = store.read(path) or {}
         table = cell.read(seed, fold)
         rows += table[["dataset", "subject", "clip"]].itertuples(index=False, name=None)
         for kept, name in ((flows, "flow"), (maps, "attention")):
@@ -42,7 +42,7 @@ def pictures(cell: Cell, seed: int, cached: Path) -> dict[str, list[Image | None
         columns["flow"] = [None if flow is None else _enlarged(colours(flow, full)) for flow in flows]
     if any(one is not None for one in maps):
         columns["attention"] = [
-            None if one is None else overlay(one, (cache.read_named(cached, faces.get(row, "")) or {}).get("apex"))
+            None if one is None else overlay(one, (store.read_named(cached, faces.get(row, "")) or {}).get("apex"))
             for one, row in zip(maps, rows, strict=True)
         ]
     return columns

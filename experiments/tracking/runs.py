@@ -25,7 +25,7 @@ from mer.evaluation import scoring
 if TYPE_CHECKING:
     import wandb
 
-    from experiments.train import Experiment
+    from experiments.fold import Experiment
 
 REACH = 5.0  # seconds in which W&B has to answer at all
 
@@ -55,7 +55,7 @@ class Entry:
 def configuration(chosen: "Experiment") -> dict[str, Any]:
     """What identifies the runs of a cell: its names, all that was configured, commit and versions; no path."""
     resolved = yaml.safe_load(chosen.yaml)
-    for place in chosen.data.places:
+    for place in chosen.data.path_arguments:
         resolved["data"]["init_args"].pop(place, None)
     cell, job = chosen.cell, chosen.job
     return {

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import uuid4
 
-from data_modules import workers
+from data_modules.processes import pool
 from experiments.tracking.runs import Entry, Log
 from experiments.tracking.trials import is_trial
 
@@ -56,11 +56,11 @@ class Tracker:
 
     def _start(self) -> None:
         self.tries += 1
-        self.connection, theirs = workers.CONTEXT.Pipe()
+        self.connection, theirs = pool.CONTEXT.Pipe()
         # Its own, because wandb leaves much behind in it.
         self.temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
-        self.process = workers.start(serve, theirs, self.results, self.offline, environment, os.getpid())
+        self.process = pool.start(serve, theirs, self.results, self.offline, environment, os.getpid())
         theirs.close()
         self.ready, self.busy = False, False
 
@@ -115,7 +115,7 @@ class Tracker:
 def serve(connection: Connection, results: Path, offline: bool, environment: dict[str, str], sweep: int) -> None:
     """Log the entries that come over the connection; answer each with what went wrong, or nothing."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    workers.end_with_parent(lambda: os._exit(1))
+    pool.end_with_parent(lambda: os._exit(1))
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # to be looked up in this environment

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from data_modules import DATASETS, cache, frames
-from data_modules.clips import COLUMNS
+from data_modules import DATASETS
+from data_modules.cache import extract, store
 from data_modules.composite import Composite
 from data_modules.protocols import PROTOCOLS
-from data_modules.sheets import find
+from data_modules.release.clip_table import COLUMNS
+from data_modules.release.sheets import find
 from experiments.jobs import load_class
 from mer import InputError
 from mer.transforms import normalise_flow
@@ -25,7 +26,7 @@ ANNOTATIONS = os.environ.get("MER_ANNOTATIONS", "")
 def no_faces(monkeypatch):
     """Prepare clips without looking for a face in noise."""
 
-    monkeypatch.setattr(frames, "run", trees.prepare_without_faces)
+    monkeypatch.setattr(extract, "run", trees.prepare_without_faces)
 
 
 def load(name: str, root: Path, **options):
@@ -253,10 +254,10 @@ def test_a_clip_that_cannot_be_prepared_is_left_out_once(tmp_path, monkeypatch, 
             if index == 3:
                 yield "no face is found"
             else:
-                cache.write(preparation.target, {"flow": np.zeros((3, 16, 16), np.float32), "apex": np.array([1])})
+                store.write(preparation.target, {"flow": np.zeros((3, 16, 16), np.float32), "apex": np.array([1])})
                 yield None
 
-    monkeypatch.setattr(frames, "run", run)
+    monkeypatch.setattr(extract, "run", run)
     data = load("casme2", trees.casme2(tmp_path / "data"), inputs=("flow",))
     data.prepare_data()
     assert len(data.clips) == len(data.all_clips) - 1 == len(calls) - 1

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from data_modules import frames
+from data_modules.cache import extract
 from data_modules.casme2 import CASME2
 from data_modules.composite import MEGC2019
 from data_modules.flow_maps import FlowMaps
@@ -13,7 +13,7 @@ from tests import trees
 
 @pytest.fixture(autouse=True)
 def no_faces(monkeypatch):
-    monkeypatch.setattr(frames, "run", trees.prepare_without_faces)
+    monkeypatch.setattr(extract, "run", trees.prepare_without_faces)
 
 
 @pytest.mark.parametrize("name", ["casme2", "megc2019"])

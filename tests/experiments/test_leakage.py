@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules import cache, frames
+from data_modules.cache import extract, store
 from experiments import callbacks
+from experiments.fold import Experiment
 from experiments.jobs import DEFAULT_MODELS, Job
-from experiments.train import Experiment
 from tests import trees
 
 FOLD = "casme2-sub02"
@@ -32,12 +32,12 @@ def no_faces(monkeypatch):
                 name: draws.normal(size=tensor.shape).astype(np.float32)
                 if name == "flow"
                 else draws.integers(256, size=tensor.shape).astype(tensor.dtype)
-                for name, tensor in cache.read(one.target).items()
+                for name, tensor in store.read(one.target).items()
             }
-            cache.write(one.target, tensors)
+            store.write(one.target, tensors)
             yield outcome
 
-    monkeypatch.setattr(frames, "run", run)
+    monkeypatch.setattr(extract, "run", run)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 from experiments import plan, stacks
 from experiments.cli import main
+from experiments.fold import Experiment
 from experiments.jobs import Job
-from experiments.train import Experiment
 
 timed = plan._timed
 SMALL = ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--model.network.heads=[1,2]")

@@ -7,11 +7,11 @@ import torch
 import data_modules
 from experiments import stacks
 from experiments.cli import main
+from experiments.fold import Experiment
 from experiments.jobs import Job
 from experiments.results import Cell
-from experiments.train import Experiment
 from mer import InputError
-from mer.fold_batch import LANES, FoldBatch, filled
+from mer.training.stacked_task import LANES, StackedTask, padded_size
 from tests.conftest import write_flow_maps
 
 P = ["p_negative", "p_positive", "p_surprise"]
@@ -112,9 +112,9 @@ def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
 @pytest.mark.parametrize("clips", [1, 8, 10, 16, 32, 33, 64, 256])
 def test_a_stack_leaves_nothing_over(clips):
     for slots in (1, 2, 5, 68):
-        size = filled(slots, clips, cpu=True)
+        size = padded_size(slots, clips, cpu=True)
         assert size >= max(2, slots) and size % 2 == 0 and size * clips % LANES == 0
-    assert (filled(1, clips, cpu=False), filled(5, clips, cpu=False)) == (2, 5)
+    assert (padded_size(1, clips, cpu=False), padded_size(5, clips, cpu=False)) == (2, 5)
 
 
 @pytest.mark.parametrize("model", ["ststnet", "hsta"])
@@ -143,12 +143,12 @@ def test_what_cannot_be_stacked_says_why(root, model, option, words):
 
 def test_a_size_of_stacks_needs_stacks(root, tmp_path, capsys):
     shared = ["--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--results", str(tmp_path)]
-    assert main(["sweep", *shared, "--folds-per-batch", "4"]) == 2
+    assert main(["sweep", *shared, "--stack-size", "4"]) == 2
     assert "add --stacked" in capsys.readouterr().err
 
 
 def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
-    chosen = experiment(root, "ststnet", "--stacked=true", steps=1, results=str(tmp_path), folds_per_batch=8)
+    chosen = experiment(root, "ststnet", "--stacked=true", steps=1, results=str(tmp_path), stack_size=8)
     train, tried = chosen.train_stack, []
 
     def short(slots):
@@ -175,13 +175,13 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
         return {path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*/loso/*/seed*/*.csv")}
 
     def run(name: str, stops: bool = False) -> None:
-        sizes = {"clips": 32, "steps": 4, "folds_per_batch": 3}
+        sizes = {"clips": 32, "steps": 4, "stack_size": 3}
         chosen = experiment(root, "ststnet", "--stacked=true", results=str(tmp_path / name), **sizes)
         monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
         chosen.cell.describe(chosen.data.clips, chosen.yaml)
         slots, begun = [(fold, 0) for fold in chosen.data.folds], []
         with monkeypatch.context() as patched:
-            step, write = FoldBatch.training_step, Cell.write
+            step, write = StackedTask.training_step, Cell.write
 
             def stopped_step(task, *batch):
                 begun.append(task)
@@ -194,7 +194,7 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
                     raise Stopped
                 write(*result)
 
-            patched.setattr(FoldBatch, "training_step", stopped_step)
+            patched.setattr(StackedTask, "training_step", stopped_step)
             patched.setattr(Cell, "write", stopped_write)
             stacks.run_folds(chosen.job, slots)
 
@@ -219,7 +219,7 @@ def test_a_stacked_sweep_gives_the_folds_of_mer_train(root, tmp_path, capsys, mo
     whole, parts, one = (tmp_path / name for name in ("whole", "parts", "one"))
     assert main(["sweep", *shared, "--results", str(whole), "--workers", "1"]) == 0
     assert "8 of 8 folds" in capsys.readouterr().out
-    assert main(["sweep", *shared, "--results", str(parts), "--workers", "2", "--folds-per-batch", "3"]) == 0
+    assert main(["sweep", *shared, "--results", str(parts), "--workers", "2", "--stack-size", "3"]) == 0
     assert main(["train", *shared, "--results", str(one), "--fold", "smic-s5"]) == 0
     assert files(whole) == files(parts) and len(files(whole)) == 8
     ((name, content),) = files(one).items()

@@ -10,15 +10,15 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from rich.console import Console
 
 import data_modules
-from experiments import executors, search, train
+from experiments import executors, fold, search
+from experiments.fold import Experiment, Outcome
 from experiments.jobs import Job
-from experiments.train import Experiment, Outcome
 
 OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=8", "--data.size=32")
 MODELS = {
-    "ahmsa_net": ("--model.network.finest=16", "--model.average=0.5"),
-    "hsta": ("--model.average=0.5",),
-    "mfvan": ("--model.network.grid=2", "--model.first_stage_steps=3", "--model.average=0.5"),
+    "ahmsa_net": ("--model.network.finest=16", "--model.ema_decay=0.5"),
+    "hsta": ("--model.ema_decay=0.5",),
+    "mfvan": ("--model.network.grid=2", "--model.first_stage_steps=3", "--model.ema_decay=0.5"),
     "ststnet": (),
     "timm_baseline": ("--model.network.name=test_resnet",),
 }
@@ -45,7 +45,7 @@ def spoil(monkeypatch):
     """Lets trainers spoil their weights from now on, in one of two ways."""
 
     def spoil(way: str) -> None:
-        monkeypatch.setattr(train, "Trainer", lambda **options: Trainer(**{**options, "strategy": Spoiling(way)}))
+        monkeypatch.setattr(fold, "Trainer", lambda **options: Trainer(**{**options, "strategy": Spoiling(way)}))
 
     return spoil
 

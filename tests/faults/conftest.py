@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.synthesize import synthesize
+from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
 from tests.faults.commands import contents
 

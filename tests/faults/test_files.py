@@ -8,7 +8,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from data_modules import cache, protocols
+from data_modules import protocols
+from data_modules.cache import store
 from experiments import report
 from experiments.cli import main
 from experiments.configuration import parse
@@ -88,7 +89,7 @@ TREE = st.recursive(
 )
 CONFIG = {
     "model": {
-        "class_path": "mer.task.Task",
+        "class_path": "mer.training.task.Task",
         "init_args": {
             "lr": 0.1,
             "network": {"class_path": "mer.models.ststnet.STSTNet", "init_args": {"dropout": 0.1}},
@@ -165,7 +166,7 @@ def read_results(swept: Path, folder: Path, name: str, content: bytes) -> None:
         found = cell.pooled(0).merge(expected[["subject", "clip", "target"]], on=["subject", "clip", "target"])
         assert len(found) == len(cell.pooled(0)) in (6, 9)
     if name.endswith(".safetensors") and content != original:
-        kept = cache.read(file)
+        kept = store.read(file)
         assert kept is None or kept.keys() == {"flow", "attention"}
 
 

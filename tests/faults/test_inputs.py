@@ -18,10 +18,11 @@ import pytest
 from hypothesis import strategies as st
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-from data_modules import DATASETS, frames, protocols
-from data_modules.clips import damage, list_frames, read_image
+from data_modules import DATASETS, protocols
+from data_modules.cache import extract
+from data_modules.cache.extract import FlowPreparation
 from data_modules.flow_maps import COLUMNS, FlowMaps
-from data_modules.frames import FlowPreparation
+from data_modules.release.clip_table import damage, list_frames, read_image
 from experiments.jobs import load_class
 from mer import InputError
 from tests import trees
@@ -61,7 +62,7 @@ def read_release(name: str, release: Path, folder: Path, write: Callable[[Path],
             (root / path.name).symlink_to(path)
     write(root / sheet_of(release).name)
     with contained(folder / "cache"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "run", trees.prepare_without_faces)
+        patch.setattr(extract, "run", trees.prepare_without_faces)
         data = load_class(DATASETS[name])(root=str(root), cache=str(folder / "cache"), crop=16, size=8)
         data.prepare_data()
         assert sorted(row for rows in data.folds.values() for row in rows) == list(range(len(data.clips)))

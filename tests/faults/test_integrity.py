@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from data_modules import DATASETS, frames
+from data_modules import DATASETS
+from data_modules.cache import extract
 from experiments.cli import main
 from experiments.jobs import load_class
 from experiments.results import cells
@@ -69,8 +70,8 @@ def test_a_sweep_names_damaged_results_once_and_trains_them_again(flow_maps, tmp
 @pytest.fixture
 def clips(tmp_path, monkeypatch):
     """CASME II, its cache filled; the function opens it once more."""
-    monkeypatch.setattr(frames, "run", trees.prepare_without_faces)
-    monkeypatch.setattr(frames.FlowPreparation, "tensors", remade)
+    monkeypatch.setattr(extract, "run", trees.prepare_without_faces)
+    monkeypatch.setattr(extract.FlowPreparation, "tensors", remade)
     root = trees.casme2(tmp_path / "data")
 
     def load():
@@ -80,9 +81,9 @@ def clips(tmp_path, monkeypatch):
     return load
 
 
-def remade(work: frames.FlowPreparation) -> dict[str, np.ndarray]:
+def remade(work: extract.FlowPreparation) -> dict[str, np.ndarray]:
     side, target = work.size, work.target.with_suffix(".again")
-    next(iter(trees.prepare_without_faces([frames.FlowPreparation(**{**vars(work), "target": target})], 1)), None)
+    next(iter(trees.prepare_without_faces([extract.FlowPreparation(**{**vars(work), "target": target})], 1)), None)
     tensors = load_file(target)
     target.unlink()
     assert tensors["flow"].shape == (3, side, side)
@@ -127,11 +128,11 @@ def test_what_another_worker_has_made_again_meanwhile_is_taken(clips, tmp_path, 
     expected, path = data.load(data.clips)["flow"], sorted(whole)[0]
     flip(path)
 
-    def slow(work: frames.FlowPreparation):
+    def slow(work: extract.FlowPreparation):
         path.write_bytes(whole[path])
         return remade(work)
 
-    monkeypatch.setattr(frames.FlowPreparation, "tensors", slow)
+    monkeypatch.setattr(extract.FlowPreparation, "tensors", slow)
     recwarn.clear()
     assert data.load(data.clips)["flow"].equal(expected) and not recwarn.list
 
@@ -139,7 +140,7 @@ def test_what_another_worker_has_made_again_meanwhile_is_taken(clips, tmp_path, 
 def test_a_file_that_nothing_can_make_again_is_named(clips, tmp_path, monkeypatch):
     data = clips()
     flip(sorted(files(tmp_path / "cache"))[0])
-    monkeypatch.setattr(frames.FlowPreparation, "tensors", lambda work: "no face is found")
+    monkeypatch.setattr(extract.FlowPreparation, "tensors", lambda work: "no face is found")
     with (
         pytest.warns(UserWarning, match="made again"),
         pytest.raises(ValueError, match="sub01 EP01_01f: no face is found"),

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_modules.action_units import Field
-from data_modules.filming import Camera
-from data_modules.portraits import Subject
-from mer.faces import FaceFinder, alignment, eyes
+from data_modules.synthesis.action_units import Field
+from data_modules.synthesis.filming import Camera
+from data_modules.synthesis.portraits import Subject
+from mer.preprocessing.faces import FaceFinder, alignment, eyes
 
 SIZE = (640, 480)
 

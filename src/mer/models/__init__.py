@@ -2,7 +2,10 @@
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+"""Tensors of clips by name, first dimension B: the inputs of a network, ``target`` and ``clip``."""
 
 
 class Network(nn.Module):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
-from mer.attention import overlay
 from mer.models import Network
+from mer.models.attention_map import overlay
 
 
 def cells(x: Tensor, side: int) -> Tensor:

@@ -14,8 +14,8 @@ from timm.layers import DropPath, Mlp, calculate_drop_path_rates
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from mer.attention import overlay, unit
 from mer.models import Network
+from mer.models.attention_map import overlay, unit
 
 PRESETS = {"tiny": ((96, 192), 3), "small": ((192, 384), 6), "base": ((384, 768), 12)}
 """Widths of the special and the video branch, and the heads of either."""

@@ -1,25 +1,19 @@
 """MFVAN: Multi-scale Fusion Visual Attention Network on apex frames (Pan et al., Frontiers in Neuroscience, 2023)."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import timm
 import torch
 import torch.nn.functional as F
-from kornia.losses import ssim_loss
 from torch import Tensor, nn
 
 from mer import near
-from mer.attention import overlay
 from mer.models import Network
-from mer.task import Batch, FirstStage, Task
-from mer.transforms import normalise_pictures
+from mer.models.attention_map import overlay
 
 STRIDES = (4, 8, 16)
 """Pixels of the picture per position of each map of the encoder."""
-
-WINDOW = 7
-"""Side in pixels of the Gaussian window (deviation 1.5) of structural similarity: an eye or a corner of the mouth."""
 
 
 class Decoder(nn.Module):
@@ -237,111 +231,3 @@ def build_encoder(name: str, size: int) -> Any:
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"timm's {name!r} has no maps at strides 4, 8 and 16 of {size} pixels: {error}") from error
     return timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
-
-
-class Reconstruction(FirstStage):
-    """Stage 1: encoder and decoder learn to draw the onset and the apex frames that they see, L1 + SSIM.
-
-    Args:
-        network: Whose encoder and decoder are trained.
-        steps: Steps.
-        lr: Peak learning rate of AdamW, in one cycle.
-    """
-
-    def __init__(self, network: MFVAN, steps: int, lr: float):
-        super().__init__(steps, lr=lr)
-        self.encoder, self.decoder, self.lr = network.encoder, network.decoder, lr
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """How far the drawn frames are from the frames: ``absolute``, L1, and ``structure``, SSIM."""
-        frames = torch.cat([batch["onset"], batch["apex"]])
-        drawn = self.decoder(self.encoder(normalise_pictures(frames))).float()
-        wanted = frames / 255
-        with torch.autocast(drawn.device.type, enabled=False):  # variances of near values need their digits
-            return {"absolute": F.l1_loss(drawn, wanted), "structure": ssim_loss(drawn, wanted, WINDOW)}
-
-    def configure_optimizers(self) -> dict:
-        """AdamW whose rate rises for a tenth of the steps and then falls to nothing."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.lr, total_steps=self.steps, pct_start=0.1, cycle_momentum=False
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-
-
-class MFVANTask(Task):
-    """Trains MFVAN with its joint loss, after stage 1.
-
-    Its terms: ``classes``, cross-entropy of the fused feature; ``scales``, the sum of that of each scale; ``mask``, the
-    sum over scales of (mean M - rho)^2 + mean M (1 - M). With identity maps I, encoder E and decoder D also:
-    ``identity``, the mean square of I - E(onset), where I is predicted and E(onset) stands still; ``generation``, the
-    mean of abs(D(I) - onset); ``reconstruction``, the mean of abs(D(E(apex)) - apex), pictures in [0, 1];
-    ``orthogonality``, cos^2 between motion and identity, averaged over positions. All formulas and weights are our
-    choice, the paper being silent.
-
-    Args:
-        network: An MFVAN.
-        lambda_mask: Weight of ``mask``.
-        lambda_identity: Weight of ``identity``, ``generation``, ``reconstruction`` and ``orthogonality``.
-        mask_share: Part rho of the positions that the mask is to leave.
-        first_stage_steps: Steps of stage 1; 0 for none.
-        first_stage_lr: Peak learning rate of stage 1.
-        **kwargs: See ``Task``.
-    """
-
-    loss_inputs: ClassVar[tuple[str, ...]] = ("onset",)
-    network: MFVAN
-
-    def __init__(
-        self,
-        network: MFVAN,
-        lambda_mask: float = 0.1,
-        lambda_identity: float = 1.0,
-        mask_share: float = 0.3,
-        first_stage_steps: int = 300,
-        first_stage_lr: float = 2e-3,
-        **kwargs: Any,
-    ):
-        super().__init__(network, **kwargs)
-        if min(lambda_mask, lambda_identity, first_stage_steps) < 0 or first_stage_lr <= 0 or not 0 < mask_share < 1:
-            raise ValueError(
-                f"lambda_mask {lambda_mask}, lambda_identity {lambda_identity} and first_stage_steps "
-                f"{first_stage_steps} must be 0 or more, first_stage_lr {first_stage_lr} above 0, mask_share "
-                f"{mask_share} between 0 and 1"
-            )
-        self.lambda_mask, self.lambda_identity, self.mask_share = lambda_mask, lambda_identity, mask_share
-        self.first_stage_steps, self.first_stage_lr = first_stage_steps, first_stage_lr
-
-    def first_stage(self) -> Reconstruction | None:
-        """Stage 1, if it has steps."""
-        if not self.first_stage_steps:
-            return None
-        return Reconstruction(self.network, self.first_stage_steps, self.first_stage_lr)
-
-    def loss(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """The joint loss."""
-        terms = super().loss(outputs, batch)
-        own = [super(MFVANTask, self).loss({"logits": logits}, batch)["classes"] for logits in outputs["scale_logits"]]
-        terms["scales"] = torch.stack(own).sum()
-        if self.network.mask:
-            masks = [(mask.mean() - self.mask_share) ** 2 + (mask * (1 - mask)).mean() for mask in outputs["masks"]]
-            terms["mask"] = self.lambda_mask * torch.stack(masks).sum()
-        if self.network.identity != "none":
-            terms.update({name: self.lambda_identity * term for name, term in self._identity(outputs, batch).items()})
-        return terms
-
-    def _identity(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """What makes the identity maps the calm face, and keeps the motion free of them."""
-        maps, identity, motion = outputs["maps"], outputs["identity"], outputs["motion"]
-        terms = {}
-        if self.network.identity == "apex":
-            with torch.no_grad():  # the onset frame is what is to be predicted: it follows nothing
-                calm = self.network.encoder(normalise_pictures(batch["onset"]))
-            squares = [F.mse_loss(i.float(), wanted.float()) for i, wanted in zip(identity, calm, strict=True)]
-            terms["identity"] = torch.stack(squares).mean()
-        decoder = self.network.decoder
-        terms["generation"] = F.l1_loss(decoder(identity).float(), batch["onset"] / 255)
-        terms["reconstruction"] = F.l1_loss(decoder(maps).float(), batch["apex"] / 255)
-        means = [(m.float().mean((2, 3)), i.float().mean((2, 3))) for m, i in zip(motion, identity, strict=True)]
-        angles = [F.cosine_similarity(*pair).square().mean() for pair in means]
-        return {**terms, "orthogonality": torch.stack(angles).mean()}

@@ -1,0 +1,1 @@
+"""What is computed once of every clip and kept in files."""

@@ -1,0 +1,1 @@
+"""Worker processes, their progress, and files that appear whole."""

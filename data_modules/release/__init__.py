@@ -1,0 +1,1 @@
+"""What lies in a licensed folder: which release, its annotation sheet, its clips, and what is wrong with them."""

@@ -1,0 +1,217 @@
+"""From the rows of a sheet to the clips that can be used: every fault is corrected or costs its clip, and is listed.
+
+Nothing here looks at a class: a fault is handled alike whatever the emotion.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from data_modules.release import detect
+from data_modules.release.clip_table import COLUMNS, Erratum, Frame, Problem, damage, is_number, is_plain, list_frames
+from data_modules.release.detect import Found
+
+NUMBERS = ("onset", "apex", "offset")
+
+
+@dataclass(frozen=True)
+class Footage:
+    """The frames of one clip that exist and open.
+
+    Attributes:
+        frames: From onset to offset, or the nearest there are, sorted by number.
+        apex: Number of the apex frame, one of these after the first; None if it has to be spotted.
+    """
+
+    frames: tuple[Frame, ...]
+    apex: int | None
+
+
+@dataclass
+class Curated:
+    """What has come out.
+
+    Attributes:
+        clips: The clip table; ``apex`` is ``<NA>`` where it has to be spotted.
+        footage: Frames by (subject, clip).
+        problems: What was wrong, in the order of the sheet.
+    """
+
+    clips: pd.DataFrame
+    footage: dict[tuple[str, str], Footage]
+    problems: list[Problem]
+
+
+@dataclass
+class Curator:
+    """Checks the clips of one folder, row by row.
+
+    Args:
+        dataset: As in the clip table.
+        found: The variant that lies there.
+        places: Folder of frames by key, see ``folders.key``.
+        emotions: Those that the dataset knows.
+        errata: Corrections of the sheet.
+    """
+
+    dataset: str
+    found: Found
+    places: Mapping[tuple[str, ...], Path]
+    emotions: Iterable[str]
+    errata: Iterable[Erratum] = ()
+    problems: list[Problem] = field(default_factory=list)
+
+    def __post_init__(self):
+        self._list, self._damage = cache(list_frames), cache(damage)  # several clips may lie in one video
+        self._corrections = {(one.subject, one.clip, one.field): one for one in self.errata}
+        self._row_of: dict[tuple[str, str], str] = {}
+
+    def run(self, rows: Iterable[Mapping[str, str]], frames_per_second: int) -> Curated:
+        """Check every row.
+
+        Args:
+            rows: Texts by column: ``row, subject, clip, onset, apex, offset, emotion, objective_class,
+                action_units`` and what else leads to the folder. Empty onset and offset: the first and last frame.
+            frames_per_second: As in the clip table.
+        """
+        table, footage, labelled = [], {}, set()
+        if not self.found.variant.names_apex:
+            self.problems.append(
+                Problem(self.dataset, "", "every clip", "this release names no apex", "it is spotted", True)
+            )
+        for row in rows:
+            texts = dict(row)
+            self._reasons: list[str] = []
+            self._changes: list[tuple[str, str]] = []
+            labelled.add(detect.key(self.found.variant, texts))
+            usable, numbers = self._check(texts)
+            labelled.add(detect.key(self.found.variant, texts))  # an erratum may have changed the onset
+            subject, clip = texts["subject"] or "?", texts["clip"] or f"row {texts['row']}"
+            if usable is None or self._reasons:
+                self.problems += [
+                    Problem(self.dataset, subject, clip, what, "left out", False) for what in self._reasons
+                ]
+                continue
+            self.problems += [
+                Problem(self.dataset, subject, clip, what, action, True) for what, action in self._changes
+            ]
+            table.append({**texts, **numbers, "folder": str(usable.frames[0].path.parent)})
+            footage[subject, clip] = usable
+        self._unlabelled(labelled)
+        clips = pd.DataFrame(table, columns=list(COLUMNS)).assign(
+            dataset=self.dataset, frames_per_second=self.found.variant.frames_per_second or frames_per_second
+        )
+        clips = clips.astype(dict.fromkeys(("onset", "offset"), "int64") | {"apex": "Int64"})
+        return Curated(clips, footage, self.problems)
+
+    def _check(self, texts: dict[str, str]) -> tuple[Footage | None, dict[str, int | None]]:
+        """The clip's footage and numbers; reasons and changes are noted."""
+        for name in ("subject", "clip"):
+            if not is_plain(texts[name]):
+                shown = f"'{texts[name]}' is no plain name" if texts[name] else "is empty"
+                self._reasons.append(f"row {texts['row']}: the {name} {shown}")
+        if texts["emotion"] not in self.emotions:
+            self._reasons.append(f"emotion '{texts['emotion']}' is none of {', '.join(self.emotions)}")
+        place = self._place(texts)
+        self._correct(texts)
+        place = place or self._place(texts)
+        identity = (texts["subject"].lower(), texts["clip"].lower())
+        first = self._row_of.setdefault(identity, texts["row"])
+        if first != texts["row"] and texts["clip"]:
+            self._reasons.append(f"stands twice; row {first} is used, not row {texts['row']}")
+        for name in ("onset", "offset"):
+            if texts[name] and not is_number(texts[name]):
+                self._reasons.append(f"{name} '{texts[name]}' is no frame number")
+        if place is None and texts["subject"] and texts["clip"]:
+            self._reasons.append(f"there is no folder of its frames in {self.found.folder}")
+        if self._reasons or place is None:
+            return None, {}
+        try:
+            frames = self._list(place)
+        except OSError as error:
+            self._reasons.append(f"{place} cannot be read ({error.strerror})")
+            return None, {}
+        if not frames:
+            self._reasons.append(f"{place} holds no image")
+            return None, {}
+        onset = int(texts["onset"] or frames[0].number)
+        offset = int(texts["offset"] or frames[-1].number)
+        if offset <= onset:
+            self._reasons.append(f"offset {offset} is not after onset {onset}")
+            return None, {}
+        apex = self._apex(texts["apex"], onset, offset) if self.found.variant.names_apex else None
+        usable = self._footage(frames, onset, apex, offset)
+        return usable, {"onset": onset, "apex": usable and usable.apex and apex, "offset": offset}
+
+    def _place(self, texts: dict[str, str]) -> Path | None:
+        return self.places.get(detect.key(self.found.variant, texts))
+
+    def _correct(self, texts: dict[str, str]) -> None:
+        for name in NUMBERS:
+            erratum = self._corrections.get((texts["subject"], texts["clip"], name))
+            if erratum and texts[name] == erratum.was:
+                texts[name] = "" if erratum.now is None else str(erratum.now)
+                action = "it is spotted" if erratum.now is None else f"{erratum.now} is taken"
+                self._changes.append((f"{name} {erratum.was}: {erratum.reason}", action))
+
+    def _apex(self, text: str, onset: int, offset: int) -> int | None:
+        """The apex of the sheet; None, and a note, where it cannot be one."""
+        if is_number(text) and onset < int(text) <= offset:
+            return int(text)
+        if is_number(text):
+            side = "not after onset" if int(text) <= onset else "after offset"
+            what = f"apex {text} is {side} {onset if int(text) <= onset else offset}"
+        else:
+            what = f"apex '{text}' is no frame number"
+        if not any(change.startswith("apex") for change, _ in self._changes):
+            self._changes.append((what, "it is spotted"))
+        return None
+
+    def _footage(self, frames: list[Frame], onset: int, apex: int | None, offset: int) -> Footage | None:
+        """The frames from onset to offset that open; the nearest where one of the three is missing."""
+        inside = [frame for frame in frames if onset <= frame.number <= offset]
+        damaged = {frame.number: self._damage(frame) for frame in inside if self._damage(frame)}
+        whole = [frame for frame in inside if frame.number not in damaged]
+        if len(whole) < 2:
+            counted = f"{len(whole) or 'no'} frame{'s' if len(whole) != 1 else ''} of {onset} to {offset}"
+            what = f"{next(iter(damaged))} {next(iter(damaged.values()))}" if damaged else ""
+            self._reasons.append(f"{counted} can be used" + (f" ({len(damaged)} damaged: {what})" if damaged else ""))
+            return None
+        # Just outside the clip may lie a frame that is nearer to a missing onset or offset than any inside.
+        before = [frame for frame in frames if frame.number < onset][-1:]
+        after = [frame for frame in frames if frame.number > offset][:1]
+        chosen = [frame for frame in (*before, *whole, *after) if not self._damage(frame)]
+        first, last = _nearest(chosen, onset), _nearest(chosen, offset)
+        chosen = [frame for frame in chosen if first <= frame.number <= last]
+        used = None if apex is None else _nearest(chosen, apex)
+        if damaged:
+            shown = ", ".join(f"{number} {what}" for number, what in list(damaged.items())[:5])
+            more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+            self._changes.append((f"{len(damaged)} damaged: frame {shown}{more}", "it goes without them"))
+        absent = offset - onset + 1 - len(inside)
+        if absent:
+            self._changes.append((f"{absent} of {offset - onset + 1} frames are missing", "it goes without them"))
+        if used is not None and used <= first:
+            self._changes.append((f"apex {apex}: no frame after the onset is near", "it is spotted"))
+            used = None
+        for name, wanted, taken in (("onset", onset, first), ("apex", apex, used), ("offset", offset, last)):
+            if taken is not None and wanted != taken:
+                self._changes.append((f"frame {wanted}, the {name}, cannot be used", f"frame {taken} is taken"))
+        return Footage(tuple(chosen), used)
+
+    def _unlabelled(self, labelled: set[tuple[str, ...]]) -> None:
+        names = detect.fields(self.found.variant)
+        if "clip" not in names and "onset" not in names:
+            return  # whole videos: most hold no micro-expression
+        for key, path in self.places.items():
+            if key not in labelled:
+                where = path.relative_to(self.found.folder)
+                what = f"folder {where} has no label"
+                self.problems.append(Problem(self.dataset, key[0], "_".join(key[1:]), what, "not used", False))
+
+
+def _nearest(frames: list[Frame], number: int) -> int:
+    return min((frame.number for frame in frames), key=lambda other: abs(other - number))

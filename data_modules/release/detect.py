@@ -1,0 +1,166 @@
+"""Which release of a dataset lies in a folder, found by looking, and where each clip's frames are."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_modules.release.clip_table import IMAGE_SUFFIXES
+from data_modules.release.sheets import Sheet
+
+_MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
+_WORDS = {"clip": r".+", "video": r"[^_]+", "onset": r"\d+", "emotion": r".+"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One release of a dataset.
+
+    Attributes:
+        name: As shown and as part of the fingerprint; `` cropped`` is added where the faces are registered crops.
+        frames: Folder of a clip's frames below the variant's own, like ``{subject}/{clip}``; in braces the fields that
+            name it.
+        inside: Names of a folder on the way there, in any case, of which one has to be there; none if any will do.
+        sheet: Its annotation; None if the folders say all.
+        frames_per_second: Where it is not the dataset's own.
+    """
+
+    name: str
+    frames: str
+    inside: tuple[str, ...] = ()
+    sheet: Sheet | None = None
+    frames_per_second: int = 0
+
+    @property
+    def names_apex(self) -> bool:
+        """Whether its annotation has the apex."""
+        return self.sheet is not None and "apex" in self.sheet.columns.values()
+
+    def pattern(self, subject: str) -> list[re.Pattern[str]]:
+        """One pattern per folder on the way to the frames."""
+        words = {**_WORDS, "subject": subject}
+
+        def group(field: re.Match[str]) -> str:
+            return f"(?P<{field[1]}>{words[field[1]]})"
+
+        parts = (re.sub(r"\{(\w+)\}", group, part) for part in self.frames.split("/"))
+        return [re.compile(part, re.IGNORECASE) for part in parts]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A variant that lies in a folder.
+
+    Attributes:
+        variant: Which.
+        folder: Its own folder, which holds one folder per subject or clip.
+        registered: Whether its frames are crops that have been aligned already.
+    """
+
+    variant: Variant
+    folder: Path
+    registered: bool
+
+    @property
+    def layout(self) -> str:
+        return self.variant.name + (" cropped" if self.registered else "")
+
+    def clips(self, subject: str) -> Iterator[tuple[Path, dict[str, str]]]:
+        """Every folder of frames, and the fields that its path holds."""
+        yield from _walk(self.folder, self.variant.pattern(subject))
+
+
+def look(root: Path, variants: Sequence[Variant], subject: str) -> list[Found]:
+    """The variants that lie in, or just below, a folder; the one to use first: raw before cropped, then as declared.
+
+    Args:
+        root: Where to look; the variant's folder may be this one or up to five levels below.
+        variants: Those that there are.
+        subject: Pattern of a subject's name.
+    """
+    found = []
+    ways = [variant.pattern(subject) for variant in variants]
+    for depth, folder, names in _folders(root, [patterns[0] for patterns in ways]):
+        for order, (variant, patterns) in enumerate(zip(variants, ways, strict=True)):
+            if not any(patterns[0].fullmatch(name) for name in names):
+                continue
+            way = [part.lower() for part in (root.resolve().name, *folder.relative_to(root).parts)]
+            place = next((i for i, name in enumerate(variant.inside) if name.lower() in way), -1)
+            if variant.inside and place < 0:
+                continue
+            image = _first_image(folder, patterns)
+            if image is not None:
+                registered = image.name.lower().startswith("reg_") or any("crop" in part for part in way)
+                found.append(((registered, order, place, depth, str(folder)), Found(variant, folder, registered)))
+    found.sort(key=lambda pair: pair[0])
+    unique = {one.folder: one for _, one in reversed(found)}  # a folder counts once, as the first that it can be
+    return [one for _, one in found if unique[one.folder] is one]
+
+
+def around(found: Found, root: Path, subject: str) -> Iterator[Path]:
+    """Folders where a variant's sheet may lie: from its own up to the one above the root, each with those in it."""
+    top, clips = root.resolve().parent, found.variant.pattern(subject)[0]
+    folder = found.folder.resolve()
+    while folder.is_relative_to(top) and folder != folder.parent:
+        yield folder
+        yield from (child for name, child in _children(folder).items() if not clips.fullmatch(name))
+        if folder == top:
+            break
+        folder = folder.parent
+
+
+def fields(variant: Variant) -> list[str]:
+    """Names of the fields that lead to a clip's frames, less the emotion, which is what they say of it."""
+    return [name for name in re.findall(r"\{(\w+)\}", variant.frames) if name != "emotion"]
+
+
+def key(variant: Variant, values: Mapping[str, str]) -> tuple[str, ...]:
+    """The fields as they are compared: without case."""
+    return tuple(str(values[name]).lower() for name in fields(variant))
+
+
+def _folders(root: Path, clips: Sequence[re.Pattern[str]]) -> Iterator[tuple[int, Path, list[str]]]:
+    """A folder and those below it, the nearer first, with the names of the folders in each; none of clips."""
+    level, seen = [root], 0
+    for depth in range(_DEEPEST + 1):
+        below = []
+        for folder in level:
+            seen += 1
+            if seen > _MOST_FOLDERS:
+                return
+            inside = _children(folder)
+            yield depth, folder, list(inside)
+            below += [path for name, path in inside.items() if not any(clip.fullmatch(name) for clip in clips)]
+        level = below
+
+
+def _children(folder: Path) -> dict[str, Path]:
+    """Folders in a folder by name, sorted; none where it cannot be opened."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name[0] not in "._" and entry.is_dir())
+    except OSError:
+        return {}
+    return {name: folder / name for name in names}
+
+
+def _walk(folder: Path, patterns: list[re.Pattern[str]]) -> Iterator[tuple[Path, dict[str, str]]]:
+    for name, child in _children(folder).items():
+        match = patterns[0].fullmatch(name)
+        if match and len(patterns) == 1:
+            yield child, match.groupdict()
+        elif match:
+            for path, values in _walk(child, patterns[1:]):
+                yield path, {**match.groupdict(), **values}
+
+
+def _first_image(folder: Path, patterns: list[re.Pattern[str]]) -> Path | None:
+    """An image of one of the first clips; None if there is none, and the folder is something else."""
+    for tried, (path, _) in enumerate(_walk(folder, patterns)):
+        if tried == 20:
+            return None
+        for name in sorted(os.listdir(path)):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                return path / name
+    return None

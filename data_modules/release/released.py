@@ -1,0 +1,153 @@
+"""A database as its authors distribute it: the release that lies in a folder, its sheet, its clips."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from data_modules.base import FlowDataModule
+from data_modules.release import detect, sheets
+from data_modules.release.audit import Curated, Curator, Footage
+from data_modules.release.clip_table import Erratum, Problem, complain, rows
+from data_modules.release.detect import Found, Variant
+from data_modules.release.sheets import Sheet
+from mer import InputError
+
+
+class ReleasedDataModule(FlowDataModule):
+    """Clips as folders of frames, with a sheet that labels them; a dataset declares what its releases look like."""
+
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    frames_per_second: ClassVar[int]
+    emotions: ClassVar[tuple[str, ...]]
+    subjects: ClassVar[str]  # pattern of a subject's folder
+    variants: ClassVar[tuple[Variant, ...]]
+    objective_classes: ClassVar[Sheet | None] = None  # where they have a sheet of their own
+    errata: ClassVar[tuple[Erratum, ...]] = ()
+
+    @classmethod
+    def subject_name(cls, text: str) -> str:
+        """A subject's name in the clip table, from a sheet or a folder; what is no subject stays as it is."""
+        return text
+
+    @classmethod
+    def clip_name(cls, values: Mapping[str, str]) -> str:
+        """A clip's name in the clip table, from the fields of a sheet or a folder."""
+        return values["clip"]
+
+    # The folder and its clips
+
+    @cached_property
+    def found(self) -> Found:
+        """The release that is used.
+
+        Raises:
+            InputError: If the folder is missing or holds none that is known.
+        """
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: there is no such folder. {self._expected}")
+        releases = detect.look(self.root, self.variants, self.subjects)
+        if not releases:
+            raise InputError(f"{self.root}: holds no {self.title} as it is distributed. {self._expected}")
+        return releases[0]
+
+    @property
+    def layout(self) -> str:
+        """Which release of the dataset is used."""
+        return self.found.layout
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with clips, and what was done about it."""
+        return self.curated.problems
+
+    def read_clips(self) -> pd.DataFrame:
+        return self.curated.clips
+
+    @cached_property
+    def curated(self) -> Curated:
+        """The clips that can be used, their frames, and the problems of the others.
+
+        Raises:
+            InputError: If the folder or its sheet cannot be used as a whole.
+        """
+        places, doubled = {}, []
+        for path, values in self.found.clips(self.subjects):
+            key = detect.key(self.found.variant, self._named(values))
+            if key in places:
+                what = f"{path} is a second folder of it"
+                doubled.append(Problem(self.name, key[0], "_".join(key[1:]), what, f"{places[key]} is used", True))
+            places.setdefault(key, path)
+        lines = list(self._rows())
+        outside = [
+            f"row {row['row']}: {name} '{row[name][:80]}' leads to another folder"
+            for row in lines
+            for name in ("subject", "clip", "video")
+            if re.search(r"[/\\\0]|^\.+$", row.get(name, ""))
+        ]
+        complain(self.root, outside, "A sheet as distributed names no folders: take the original.")
+        curator = Curator(self.name, self.found, places, self.emotions, self.errata, doubled)
+        curated = curator.run(lines, self.frames_per_second)
+        if curated.clips.empty:
+            listed = "".join(f"\n  {problem}" for problem in curated.problems[:10])
+            raise InputError(f"{self.root}: not one clip can be used:{listed}\n{self._expected}")
+        return curated
+
+    def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
+        return {
+            str(frame.path.relative_to(self.found.folder)): frame.size
+            for row in rows(clips)
+            for frame in self.footage(row).frames
+        }
+
+    def footage(self, row) -> Footage:
+        """The frames of a row of the clip table."""
+        return self.curated.footage[row.subject, row.clip]
+
+    def _rows(self) -> Iterator[dict[str, str]]:
+        """Rows of the sheet, or of the folders where they say all, with the names of the clip table."""
+        sheet = self.found.variant.sheet
+        if sheet is None:
+            blank = dict.fromkeys(("onset", "apex", "offset", "objective_class", "action_units"), "")
+            for path, values in self.found.clips(self.subjects):
+                named = self._named({"row": str(path.relative_to(self.found.folder)), **blank, **values})
+                yield {**named, "emotion": named["emotion"].lower()}
+            return
+        table = self._read(sheet)
+        if self.objective_classes is not None and self._find(self.objective_classes):
+            others = [self._named(row) for row in self._read(self.objective_classes).to_dict("records")]
+            classes = {(row["subject"], row["clip"]): row["objective_class"] for row in others}
+        else:
+            classes = {}
+        blank = dict.fromkeys(("apex", "objective_class", "action_units"), "")
+        for row in table.astype(str).to_dict("records"):
+            named = self._named({**blank, **row})
+            named["objective_class"] = classes.get((named["subject"], named["clip"]), named["objective_class"])
+            yield {**named, "emotion": named["emotion"].lower()}
+
+    def _named(self, values: Mapping[str, str]) -> dict[str, str]:
+        named = {**values, "subject": self.subject_name(values["subject"])}
+        return {**named, "clip": self.clip_name(named)}
+
+    def _find(self, sheet: Sheet) -> Path | None:
+        return sheets.find(sheet.file, detect.around(self.found, self.root, self.subjects))
+
+    def _read(self, sheet: Sheet) -> pd.DataFrame:
+        path = self._find(sheet)
+        if path is None:
+            raise InputError(f"{self.root}: holds no {sheet.file} beside {self.found.folder}. {self._expected}")
+        return sheet.read(path)
+
+    @property
+    def _expected(self) -> str:
+        layouts = "; ".join(dict.fromkeys("/".join((*v.inside[:1], v.frames)) for v in self.variants))
+        written = dict.fromkeys(variant.sheet.file for variant in self.variants if variant.sheet)
+        return (
+            f"{self.title} has frames in {layouts}"
+            + (f" and the sheet {' or '.join(written)}" if written else "")
+            + f". {self.licence} Name the folder with DATA=... or --root."
+        )

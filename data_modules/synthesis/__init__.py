@@ -1,0 +1,1 @@
+"""Moving faces with a known flow, in the layouts of the real datasets."""

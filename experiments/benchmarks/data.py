@@ -1,0 +1,64 @@
+"""What `make bench` trains: the recipes, on noise in the shapes of a composite of three databases."""
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+import data_modules
+from data_modules.base import Batch, FlowDataModule
+from experiments.fold import Experiment
+from experiments.jobs import Job
+
+CLIPS, SUBJECTS = 442, 68  # those of the composite of MEGC 2019
+TRAINED = CLIPS - CLIPS // SUBJECTS
+"""Clips that a fold trains on: those of an epoch."""
+
+LONG = 20  # seconds; what takes longer is not repeated
+
+
+class Noise(FlowDataModule):
+    """Noise in the shapes and the number of the clips of the composite of MEGC 2019."""
+
+    name = "noise"
+    default_protocol = "megc2019"
+    available_inputs = ("flow", "onset", "apex", "frames")
+    path_arguments = ("root",)
+
+    def read_clips(self) -> pd.DataFrame:
+        rows = [("noise", f"s{clip % SUBJECTS:02}", f"c{clip}", self.classes[clip % 3]) for clip in range(CLIPS)]
+        return pd.DataFrame(rows, columns=["dataset", "subject", "clip", "target"])
+
+    def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
+        return clips
+
+    def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
+        return {}
+
+    def load(self, clips: pd.DataFrame) -> Batch:
+        draws, picture = torch.Generator().manual_seed(0), (3, self.size, self.size)
+        shapes = {"flow": picture, "onset": picture, "apex": picture, "frames": (6, *picture)}
+        tensors = {name: torch.randn(len(clips), *shapes[name], generator=draws) for name in self.inputs}
+        return {name: x if name == "flow" else x.mul(50).add(128).byte() for name, x in tensors.items()}
+
+
+data_modules.DATASETS["noise"] = f"{__name__}.Noise"  # also in workers, which import this file for their work
+
+
+def experiment(model: str, accelerator: str, *options: str, steps: int = 0, folds: int = 0) -> Experiment:
+    """A model's quick recipe, with so many steps in place of its own if they are given."""
+    options = (*options, f"--trainer.max_steps={steps}") if steps else options
+    return Experiment(Job("noise", model, accelerator=accelerator, stack_size=folds, options=options))
+
+
+def seconds(work: Callable[[], object], repeats: int = 2) -> float:
+    """The shortest of a few runs, or one long run, of what ends with its results on the CPU."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+        if times[-1] > LONG:
+            break
+    return min(times)

@@ -1,0 +1,251 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from data_modules.cache import extract, store
+from data_modules.cache.extract import FlowPreparation, FramesPreparation
+from mer import InputError
+
+NUMBERS = (7, 8, 9, 11, 12, 13, 14)  # 10 is missing
+APEX = 11
+
+
+def picture(strength: float) -> np.ndarray:
+    """The portrait, its mouth corners pulled up by ``strength`` px."""
+    image = cv2.cvtColor(astronaut()[:300, 60:400], cv2.COLOR_RGB2BGR)
+    y, x = np.mgrid[:300, :340].astype(np.float32)
+    bumps = sum(np.exp(-((x - mouth) ** 2 + (y - 148) ** 2) / 200) for mouth in (145, 182))
+    return cv2.remap(image, x, (y + strength * bumps).astype(np.float32), cv2.INTER_CUBIC)
+
+
+def film(folder: Path, write=cv2.imwrite, suffix: str = ".png") -> tuple[tuple[int, Path], ...]:
+    folder.mkdir(parents=True)
+    found = []
+    for number in NUMBERS:
+        found.append((number, folder / f"img{number}{suffix}"))
+        write(str(found[-1][1]), picture(3 * np.exp(-(((number - APEX) / 2) ** 2)) if number > 7 else 0.0))
+    return tuple(found)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Frames of one clip. Read only."""
+    return film(tmp_path_factory.mktemp("frames") / "clip")
+
+
+@pytest.fixture
+def own_clip(tmp_path):
+    """The same, to spoil."""
+    return film(tmp_path / "clip")
+
+
+def preparation(clip, tmp_path, **changes) -> FlowPreparation:
+    settings = {"apex": APEX, "target": tmp_path / "out.safetensors", "size": 128, "method": "farneback"} | changes
+    return FlowPreparation(frames=clip, **settings)
+
+
+def prepared(clip, tmp_path, **changes):
+    one = preparation(clip, tmp_path, **changes)
+    assert one.run() is None
+    return store.read(one.target)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("registered", [False, True])
+@pytest.mark.parametrize("remove_head_motion", [False, True])
+def test_what_is_cached(clip, tmp_path, size, registered, remove_head_motion):
+    tensors = prepared(clip, tmp_path, size=size, registered=registered, remove_head_motion=remove_head_motion)
+    assert set(tensors) == {"flow", "onset", "apex", "apex_frame"}
+    assert tensors["flow"].shape == (3, size, size) and tensors["flow"].dtype == np.float32
+    for name in ("onset", "apex"):
+        assert tensors[name].shape == (3, size, size) and tensors[name].dtype == np.uint8 and tensors[name].std() > 10
+    assert tensors["apex_frame"].dtype == np.int64 and tensors["apex_frame"].tolist() == [APEX]
+    assert np.hypot(*tensors["flow"][:2]).max() > 0.1
+
+
+@pytest.mark.parametrize("wanted, used", [(10, 9), (12, 12), (99, 14), (7, 8), (0, 8)])
+def test_the_nearest_frame_after_the_onset_is_the_apex(clip, tmp_path, wanted, used):
+    assert prepared(clip, tmp_path, apex=wanted)["apex_frame"] == [used]
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_an_apex_is_spotted(clip, tmp_path, registered):
+    found = prepared(clip, tmp_path, apex=None, registered=registered)
+    assert found["apex_frame"] == [APEX]
+    given = prepared(clip, tmp_path, registered=registered)
+    np.testing.assert_array_equal(found["flow"], given["flow"])
+
+
+def test_the_spotted_apex_does_not_depend_on_size_or_method(clip, tmp_path):
+    assert prepared(clip, tmp_path, apex=None, size=48, method="dis")["apex_frame"] == [APEX]
+
+
+def test_two_frames_are_enough(clip, tmp_path):
+    assert prepared(clip[:2], tmp_path, apex=None)["apex_frame"] == [8]
+    assert "1 frame" in preparation(clip[:1], tmp_path).run()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_frames_give_nearly_the_same(clip, tmp_path, channels):
+    def write(path, image):
+        one = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        cv2.imwrite(path, one if channels == 1 else np.dstack([one] * 3))
+
+    tensors = prepared(film(tmp_path / "grey", write, ".bmp"), tmp_path, apex=None, remove_head_motion=True)
+    colour = prepared(clip, tmp_path, apex=None, remove_head_motion=True)
+    assert tensors["apex_frame"] == colour["apex_frame"]
+    assert np.abs(tensors["flow"][:2] - colour["flow"][:2]).mean() < 0.15
+
+
+@pytest.mark.parametrize("index", [0, NUMBERS.index(APEX)], ids=["onset", "apex"])
+def test_a_frame_that_is_needed_and_does_not_open_is_named(own_clip, tmp_path, index):
+    own_clip[index][1].write_bytes(b"no image")
+    one = preparation(own_clip, tmp_path)
+    assert str(own_clip[index][1]) in one.run()
+    assert not one.target.exists()
+
+
+def test_spotting_passes_over_some_damaged_frames_but_not_over_half_of_them(own_clip, tmp_path):
+    for _, path in own_clip[-2:]:
+        path.write_bytes(b"")
+    assert prepared(own_clip, tmp_path, apex=None)["apex_frame"] == [APEX]
+    own_clip[1][1].unlink()
+    reason = preparation(own_clip, tmp_path, apex=None).run()
+    assert "3 of 7" in reason and str(own_clip[1][1]) in reason
+
+
+def test_a_frame_of_another_size_is_named(own_clip, tmp_path):
+    path = own_clip[NUMBERS.index(APEX)][1]
+    cv2.imwrite(str(path), picture(1)[:200])
+    reason = preparation(own_clip, tmp_path).run()
+    assert str(path) in reason and "340 x 200" in reason and "340 x 300" in reason
+
+
+def test_a_face_may_first_be_seen_a_few_frames_later(own_clip, tmp_path):
+    blank = np.full((300, 340, 3), 128, np.uint8)
+    for _, path in own_clip[:2]:
+        cv2.imwrite(str(path), blank)
+    prepared(own_clip, tmp_path)
+    for _, path in own_clip:
+        cv2.imwrite(str(path), blank)
+    reason = preparation(own_clip, tmp_path).run()
+    assert str(own_clip[0][1]) in reason and "no face" in reason
+    assert prepared(own_clip, tmp_path, registered=True)
+
+
+def filmstrip(clip, tmp_path, **changes) -> np.ndarray:
+    settings = {"target": tmp_path / "frames.safetensors", "size": 64, "count": 4} | changes
+    one = FramesPreparation(frames=clip, **settings)
+    assert one.run() is None
+    return store.read(one.target)["frames"]
+
+
+def test_frames_are_spread_evenly_from_onset_to_offset(clip, tmp_path):
+    taken = filmstrip(clip, tmp_path)
+    assert taken.shape == (4, 3, 64, 64) and taken.dtype == np.uint8
+    every = filmstrip(clip, tmp_path, count=8)  # 7 to 14; 10 is missing, and 9 is the first of its neighbours
+    assert [np.array_equal(every[3], frame) for frame in every[:5]] == [False, False, True, True, False]
+    np.testing.assert_array_equal(taken[[0, 3]], every[[0, 7]])
+    flow = prepared(clip, tmp_path, size=64)
+    np.testing.assert_array_equal(flow["onset"], every[0])
+    np.testing.assert_array_equal(flow["apex"], every[4])
+    removed = filmstrip(clip, tmp_path, remove_head_motion=True)
+    np.testing.assert_array_equal(removed[0], taken[0])
+
+
+def test_the_nearest_frame_stands_in_for_one_that_does_not_open(own_clip, clip, tmp_path):
+    for _, path in own_clip[-2:]:
+        path.write_bytes(b"no image")
+    every = filmstrip(clip, tmp_path, count=8)
+    np.testing.assert_array_equal(filmstrip(own_clip, tmp_path)[[0, 3]], every[[0, 5]])
+    own_clip[0][1].write_bytes(b"")
+    assert str(own_clip[0][1]) in FramesPreparation(frames=own_clip, target=tmp_path / "x", size=64, count=4).run()
+
+
+def test_outcomes_and_bytes_do_not_depend_on_the_workers(clip, tmp_path):
+    def several(workers):
+        folder = tmp_path / str(workers)
+        broken = (*clip[:1], (8, tmp_path / "missing.png"))
+        clips = [clip, broken, clip[:4], clip[1:]]
+        work = [
+            preparation(one, tmp_path, target=folder / f"{i}", apex=(None, 8)[one is broken], remove_head_motion=True)
+            for i, one in enumerate(clips)
+        ]
+        outcomes = list(extract.run(work, workers))
+        return outcomes, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    alone, together = several(1), several(3)
+    assert alone == together
+    assert [outcome is None for outcome in alone[0]] == [True, False, True, True]
+    assert sorted(alone[1]) == ["0", "2", "3"]
+
+
+def test_nothing_to_do():
+    assert list(extract.run([], 2)) == []
+
+
+class Fatal(FlowPreparation):
+    def run(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_clip_that_kills_its_process_is_one_clear_error(tmp_path):
+    work = [Fatal(frames=((1, tmp_path / "clip/1.jpg"),), target=tmp_path, size=128, apex=None, method="dis")] * 3
+    with pytest.raises(InputError, match="clip: .*twice.*SIGKILL.*fewer --workers"):
+        list(extract.spread(Fatal.run, work, 2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_no_process_is_left_behind(clip, tmp_path, number):
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from data_modules.cache.extract import FlowPreparation, run
+        if __name__ == "__main__":
+            frames = tuple((i, Path(path)) for i, path in enumerate(sys.argv[2:]))
+            settings = {"frames": frames, "size": 256, "registered": True, "apex": 3, "method": "tvl1"}
+            work = [FlowPreparation(target=Path(sys.argv[1], str(i)), **settings) for i in range(500)]
+            for outcome in run(work, 2):
+                print(outcome, flush=True)
+    """)
+    (tmp_path / "work.py").write_text(script)
+    roots = Path(extract.__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "work.py", tmp_path / "out", *(str(path) for _, path in clip)],
+        env=os.environ | {"PYTHONPATH": f"{roots}:{roots / 'src'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.kill()
+    process.stdout.read(), process.stderr.read()  # end of file: nobody holds the other end any more
+    process.wait(30)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("a process is left")
+
+
+def test_workers_start_without_torch():
+    code = "import sys, data_modules.cache.extract; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    roots = Path(extract.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{roots}:{roots / 'src'}"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

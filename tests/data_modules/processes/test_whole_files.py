@@ -1,0 +1,105 @@
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_modules.processes import whole_files
+from data_modules.processes.whole_files import WriteError
+
+
+@pytest.fixture
+def gone() -> int:
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leave(path, process: int, machine: str = ""):
+    """What a process leaves that is killed while it writes."""
+    own = whole_files.temporary(path)
+    left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process}-"))
+    if machine:
+        left = left.with_name(left.name.replace(whole_files._machine(), machine))
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text("half")
+    return left
+
+
+def age(path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_stays(tmp_path, gone):
+    mine, other = leave(tmp_path / "fold.csv", os.getpid()), leave(tmp_path / "fold.csv", 1)
+    dead = leave(tmp_path / "fold.csv", gone)
+    whole_files.remove_abandoned(tmp_path)
+    assert mine.exists() and other.exists() and not dead.exists()
+
+
+def test_what_another_machine_writes_stays_until_it_is_a_day_old(tmp_path, gone):
+    far, old = leave(tmp_path / "a.csv", gone, "00c0ffee"), leave(tmp_path / "b.csv", gone, "00c0ffee")
+    age(old, whole_files.ABANDONED + 60)
+    whole_files.remove_abandoned(tmp_path)
+    assert far.exists() and not old.exists()
+
+
+def test_a_folder_counts_as_touched_with_what_is_in_it(tmp_path, gone):
+    folders = [whole_files.temporary(tmp_path / "data") for _ in "ab"]
+    folders = [folder.with_name(folder.name.replace(whole_files._machine(), "00c0ffee")) for folder in folders]
+    for folder in folders:
+        (folder / "clip").mkdir(parents=True)
+        (folder / "clip/frame.jpg").touch()
+    for path in (folders[0], folders[0] / "clip", folders[0] / "clip/frame.jpg", folders[1], folders[1] / "clip"):
+        age(path, 2 * whole_files.ABANDONED)
+    whole_files.remove_abandoned(tmp_path, of="data")
+    assert list(tmp_path.iterdir()) == folders[1:]
+
+
+def test_it_looks_where_it_is_told(tmp_path, gone):
+    names = ("a.csv", "b.csv", "below/a.csv")
+    left = {name: leave(tmp_path / name, gone) for name in names}
+    whole_files.remove_abandoned(tmp_path, of="a.csv")
+    assert [name for name in names if left[name].exists()] == ["b.csv", "below/a.csv"]
+    whole_files.remove_abandoned(tmp_path, below=True)
+    assert not any(path.exists() for path in left.values())
+    whole_files.remove_abandoned(tmp_path / "nowhere")
+
+
+def test_nothing_unfinished_stays_before_and_after(tmp_path, gone):
+    before, meanwhile = tmp_path / "a.csv", tmp_path / "below/b.csv"
+    left = leave(before, gone)
+    with pytest.raises(KeyboardInterrupt), whole_files.tidied(tmp_path, tmp_path / "nowhere"):
+        assert not left.exists()
+        left = leave(meanwhile, gone)
+        raise KeyboardInterrupt
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["fold.csv", ".fold.csv.tmp", ".a.tmp", "tmp", ".fold.csv.12-34-56.tmp", ".~lock.tmp"])
+def test_files_of_others_stay(tmp_path, name):
+    (tmp_path / name).touch()
+    age(tmp_path / name, 9 * whole_files.ABANDONED)
+    whole_files.remove_abandoned(tmp_path, below=True)
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("where", [None, "data", "data/clip/frame.jpg", ""])
+def test_what_a_disk_refuses_is_named_with_the_remedy(tmp_path, number, where):
+    filename = None if where is None else str(tmp_path / where)
+    with pytest.raises(WriteError, match="choose another folder") as caught, whole_files.writing(tmp_path / "data"):
+        raise OSError(number, os.strerror(number), filename)
+    assert str(tmp_path / "data") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "no", "/data/casme2/img1.jpg"), OSError(errno.EIO, "broken"), ValueError()]
+)
+def test_other_errors_stay_what_they_are(tmp_path, error):
+    with pytest.raises(type(error)) as caught, whole_files.writing(tmp_path / "data"):
+        raise error
+    assert caught.value is error

@@ -1,0 +1,207 @@
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.casme2 import CASME2
+from data_modules.release.clip_table import damage, is_number, is_plain, list_frames
+from data_modules.release.sheets import Sheet, find
+from mer import InputError
+from tests import trees
+
+COLUMNS = {"Subject": "subject", "Onset Frame": "onset"}
+SHEET = Sheet("*.xlsx", COLUMNS, optional={"AU": "action_units"}, worksheet="label")
+
+
+def test_frames_are_found_by_the_last_number(tmp_path):
+    names = [
+        "img10.jpg",
+        "img9.jpg",
+        "006_0011.jpg",
+        "reg_img00008.JPG",
+        "Thumbs.db",
+        ".img3.jpg",
+        "notes12.txt",
+        "x.jpg",
+    ]
+    for name in names:
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "img12.jpg").mkdir()
+    found = list_frames(tmp_path)
+    assert [frame.number for frame in found] == [8, 9, 10, 11] and found[0].size == 1
+
+
+@given(st.lists(st.integers(0, 10**9), unique=True, min_size=1, max_size=20), st.integers(1, 9))
+def test_padding_and_order_do_not_matter(tmp_path_factory, numbers, digits):
+    folder = tmp_path_factory.mktemp("frames")
+    for number in numbers:
+        (folder / f"s1_2_{number:0{digits}d}.png").write_bytes(b"1")
+    assert [frame.number for frame in list_frames(folder)] == sorted(numbers)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
+def test_damage_shows_at_the_ends(tmp_path, suffix):
+    whole = trees.IMAGES[suffix]
+    contents = [whole, whole + b"\0" * 100, whole[: len(whole) // 2], b"", b"\0" * 400, b"<html>no</html>"]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}{suffix}").write_bytes(content)
+    assert [damage(frame) for frame in list_frames(tmp_path)] == [
+        *("", "", "is cut off", "is empty"),
+        *("is no image", "is no image"),
+    ]
+
+
+@given(st.text(max_size=120))
+def test_plain_names_stay_in_their_folder(text):
+    if is_plain(text):
+        assert text and not set(text) & set("/\\\0 \n\t:*?\"'<>|") and text not in (".", "..")
+    if is_number(text):
+        assert 0 <= int(text) < 2**63
+
+
+class TestSheet:
+    def test_columns_are_found_by_name_below_text(self, tmp_path):
+        rows = [("Text",), (None,), ("Subject", "and", "more"), ("AU", None, "OnsetFrame", " subject ")]
+        rows += [(4, None, 46.0, "01"), (None, None, None, None), ("R12 + L15", "x", "46", 6)]
+        path = trees.write_workbook(tmp_path / "a.xlsx", {"junk": [("Subject", "OnsetFrame"), (1, 2)], "Label": rows})
+        assert SHEET.read(path).to_dict("records") == [
+            {"row": 5, "subject": "01", "onset": "46", "action_units": "4"},
+            {"row": 7, "subject": "6", "onset": "46", "action_units": "R12 + L15"},
+        ]
+
+    def test_an_optional_column_may_lack(self, tmp_path):
+        path = trees.write_workbook(tmp_path / "a.xlsx", {"other": [("Onset Frame", "Subject"), (1, "a")]})
+        assert SHEET.read(path)["action_units"].tolist() == [""]
+
+    @pytest.mark.parametrize(
+        ("rows", "words"),
+        [
+            ([("Subject", "Onset Frame")], "no row"),
+            ([], "lacks the column"),
+            ([("Subject", "Apex"), ("a", 3)], "lacks the column.*Onset Frame"),
+            ([("Subject", "Onset Frame"), ("a", "=1+1")], "formulas.*row 2, onset: =1\\+1"),
+            ([("Subject", "Onset Frame"), ('=HYPERLINK("http://x")', 3)], "formulas"),
+        ],
+    )
+    def test_what_is_no_sheet_is_named(self, tmp_path, rows, words):
+        path = trees.write_workbook(tmp_path / "a.xlsx", {"label": rows})
+        with pytest.raises(InputError, match=words) as caught:
+            SHEET.read(path)
+        assert str(path) in str(caught.value)
+
+    def test_a_formula_beside_what_is_read_does_no_harm(self, tmp_path):
+        rows = [("Subject", "Duration", "Onset Frame"), ("a", "=SUM(F2-D2)+1", 3)]
+        assert SHEET.read(trees.write_workbook(tmp_path / "a.xlsx", {"label": rows}))["onset"].tolist() == ["3"]
+
+    def test_a_huge_file_is_not_opened(self, tmp_path):
+        path = tmp_path / "a.xlsx"
+        with path.open("wb") as file:
+            file.truncate(100 << 20)
+        with pytest.raises(InputError, match="100 MB"):
+            SHEET.read(path)
+
+    def test_a_bomb_is_not_unpacked(self, tmp_path):
+        path = trees.write_workbook(tmp_path / "a.xlsx", {"label": [("Subject", "Onset Frame"), ("a", 1)]})
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("bomb", "w") as bomb:
+            for _ in range(110):
+                bomb.write(b"\0" * (1 << 20))
+        assert path.stat().st_size < 1 << 20
+        with pytest.raises(InputError, match="110 unpacked"):
+            SHEET.read(path)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"Subject,Onset Frame\na,1\n", b"PK\x03\x04 broken", bytes(range(256)) * 40]
+    )
+    def test_what_does_not_open_is_named(self, tmp_path, content):
+        (tmp_path / "a.xlsx").write_bytes(content)
+        with pytest.raises(InputError, match="a.xlsx: is not an Excel workbook"):
+            SHEET.read(tmp_path / "a.xlsx")
+
+    def test_the_newest_is_found_in_any_case(self, tmp_path):
+        for name in ("casme2-CODING-2014.XLSX", "CASME2-coding-2019.xlsx", "~$CASME2-coding-2020.xlsx", "other.xlsx"):
+            (tmp_path / name).touch()
+        assert find("CASME2-coding-*.xlsx", [tmp_path / "nowhere", tmp_path]).name == "CASME2-coding-2019.xlsx"
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [(1, "../../etc/passwd"), (1, "/etc/passwd"), (0, "..\\up"), (1, ".."), (0, "/"), (1, "C:\\Windows\\x")],
+)
+def test_a_name_that_leads_elsewhere_stops_everything(tmp_path, place, text):
+    rows = trees.casme2_rows()
+    root = trees.casme2(tmp_path / "data", rows)
+    rows[3] = tuple(text if index == place else cell for index, cell in enumerate(rows[3]))
+    trees.write_workbook(root / "CASME2-coding-20140508.xlsx", {"Sheet1": [trees.CASME2_HEADER, *rows]})
+    with pytest.raises(InputError, match="row 5.*leads to another folder"):
+        CASME2(root=str(root)).all_clips  # noqa: B018
+
+
+def test_twenty_faults_are_listed_in_one_run(tmp_path):
+    """Twenty faults of different kinds; the clips without one are used, and so are those that can be corrected."""
+    first = [
+        (f"{s:02d}", f"EP{c:02d}_01", None, 10, 14, 20, None, 4, "disgust") for s in (1, 2, 3) for c in range(1, 11)
+    ]
+    root = trees.casme2(tmp_path / "data", first)
+    frames = root / "CASME2_RAW_selected"
+    rows, faults = [list(row) for row in first], {}
+
+    def fault(row: int, words: str, used: bool = False, **cells) -> str:
+        places = {"subject": 0, "clip": 1, "onset": 3, "apex": 4, "offset": 5, "emotion": 8}
+        for name, value in cells.items():
+            rows[row][places[name]] = value
+        faults[words] = used
+        return frames / f"sub{first[row][0]}" / first[row][1]
+
+    fault(0, "emotion 'boredom' is none of", emotion="boredom")
+    fault(1, "emotion '' is none of", emotion=None)
+    fault(2, "onset 'ten' is no frame number", onset="ten")
+    fault(3, "offset '-20' is no frame number", offset=-20)
+    fault(4, "offset 5 is not after onset 10", offset=5)
+    fault(5, "apex 10 is not after onset 10", True, apex=10)
+    fault(6, "apex 25 is after offset 20", True, apex=25)
+    fault(7, "apex '?' is no frame number", True, apex="?")
+    fault(8, "row 10: the clip is empty", clip=None)
+    fault(9, "row 11: the subject is empty", subject=None)
+    fault(10, "'EP 01' is no plain name", clip="EP 01")
+    fault(11, "there is no folder of its frames", clip="EP99_99")
+    fault(12, "stands twice; row 2 is used", subject="01", clip="EP01_01")
+    for file in fault(13, "holds no image").iterdir():
+        file.unlink()
+    folder = fault(14, "no frames of 10 to 20 can be used")
+    for number in range(10, 21):
+        (folder / f"img{number}.jpg").rename(folder / f"img{number + 100}.jpg")
+    for number in range(11, 21):
+        (fault(15, "1 frame of 10 to 20 can be used") / f"img{number}.jpg").unlink()
+    (fault(16, "frame 14, the apex, cannot be used", True) / "img14.jpg").unlink()
+    (fault(17, "frame 10, the onset, cannot be used", True) / "img10.jpg").unlink()
+    (fault(18, "1 damaged: frame 12 is empty", True) / "img12.jpg").write_bytes(b"")
+    (fault(19, "1 damaged: frame 20 is cut off", True) / "img20.jpg").write_bytes(trees.IMAGES[".jpg"][:300])
+    for file in fault(20, "11 damaged: 10 is no image").iterdir():
+        file.write_bytes(b"no image")
+    (fault(21, "3 of 11 frames are missing", True) / "img12.jpg").unlink()
+    for number in (16, 17):
+        (frames / "sub03/EP02_01" / f"img{number}.jpg").unlink()
+    trees.write_frames(frames / "sub02/EP50_01", ["img1.jpg"])
+    faults["folder sub02/EP50_01 has no label"] = False
+    trees.write_frames(frames / "sub2/EP03_01", ["img10.jpg"])
+    faults["is a second folder of it"] = True
+    trees.write_workbook(root / "CASME2-coding-20140508.xlsx", {"Sheet1": [trees.CASME2_HEADER, *rows]})
+
+    data = CASME2(root=str(root))
+    listed = {str(problem): problem for problem in data.problems}
+    for words, used in faults.items():
+        matches = [problem for text, problem in listed.items() if words in text]
+        assert matches and all(problem.used is used for problem in matches), (words, list(listed))
+    assert len(faults) >= 20
+    good = {(f"sub{row[0]}", row[1]) for row in first[22:]}
+    corrected = {(f"sub{first[row][0]}", first[row][1]) for row in (5, 6, 7, 16, 17, 18, 19, 21)}
+    used = set(zip(data.all_clips["subject"], data.all_clips["clip"]))
+    assert used == good | corrected and np.array_equal(data.all_clips["offset"].unique(), [20])
+    apexes = data.all_clips.set_index(["subject", "clip"])["apex"]
+    assert apexes["sub01", "EP06_01"] is apexes.dtype.na_value and apexes["sub02", "EP07_01"] == 14
+    footage = data.footage(
+        next(row for row in data.all_clips.itertuples() if row.clip == "EP08_01" and row.subject == "sub02")
+    )
+    assert [frame.number for frame in footage.frames] == list(range(11, 21))
