@@ -2,8 +2,9 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from data_modules import DATASETS
 from experiments.slurm import request
@@ -14,6 +15,17 @@ TAKE_OPTIONS_OF_CLASSES = ("inspect", "prepare", "train", "sweep", "search")
 
 class Parser(argparse.ArgumentParser):
     """Wrong arguments get one line that holds the wrong word and the names near it."""
+
+    takes_class_options = False
+
+    def print_help(self, file: IO[str] | None = None) -> None:
+        """Print the help; that of the classes, which takes seconds to import, comes after the command's own."""
+        super().print_help(file)
+        if self.takes_class_options:
+            sys.stdout.flush()
+            from experiments.configuration import class_help
+
+            print(class_help(), file=file)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -59,10 +71,10 @@ def parse(words: list[str]) -> tuple[Parser, argparse.Namespace]:
 
 
 def _class_options(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split off options of classes, ``--model.lr=1e-3`` or ``--model.lr 1e-3``; they need no ``--`` before them."""
+    """Split off what Lightning's parser reads: ``--model.lr=1e-3``, ``--model.lr 1e-3``, ``--config my.yaml``."""
     chosen, others, takes_value = [], [], False
     for word in words:
-        mine = bool(re.match(r"--(model|data|trainer)\.", word))
+        mine = bool(re.match(r"--((model|data|trainer)\.|(config|print_config)\b)", word))
         (chosen if mine or (takes_value and not word.startswith("--")) else others).append(word)
         takes_value = mine and "=" not in word
     return chosen, others
@@ -104,7 +116,11 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     search = command("search", "choose a recipe among inner folds for each group of subjects, then test it")
     for added in (prepare, train, sweep, search):
         _add_data(added)
-        added.epilog = "Any option of a class may follow, e.g. --model.lr=1e-3 --data.size=56 --trainer.max_steps=200."
+        added.takes_class_options = True
+        added.epilog = (
+            "Options of the classes follow. --config FILE reads them from a file, --print_config shows them all as the "
+            "recipe has them, --model.help CLASS those of another class."
+        )
     train.add_argument("--fold", required=True, help="the subject to hold out, <database>-<subject>")
     train.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
@@ -145,10 +161,12 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _add_data(parser: Parser) -> None:
-    parser.add_argument("--dataset", default="synthetic", help=f"one of {', '.join(DATASETS)} (default synthetic)")
+    parser.add_argument(
+        "--dataset", default="synthetic", help=f"one of {', '.join(DATASETS)}, or a class: my_lab.MyLab"
+    )
     parser.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
     parser.add_argument("--protocol", default="", help="classes and clips that take part (default: the dataset's own)")
-    parser.add_argument("--model", default="", help="comma-separated (default: the three architectures and ststnet)")
+    parser.add_argument("--model", default="", help="names or files of recipes, comma-separated")
     parser.add_argument("--recipe", default="quick", help="quick (a schedule of minutes, default) or paper")
     parser.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
     parser.add_argument(

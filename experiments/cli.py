@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,9 +120,9 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
 
 def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tuple[str, ...]]:
     """The jobs with their accelerator, and the devices that they run on."""
-    from experiments import executors
+    from experiments import workers
 
-    devices = executors.devices(chosen, jobs[0].workers)
+    devices = workers.devices(chosen, jobs[0].workers)
     return [replace(job, accelerator="cpu" if devices[0] == "cpu" else "gpu") for job in jobs], devices
 
 
@@ -130,7 +131,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
     (job,), _ = _on_devices(_jobs(options), None)
-    from experiments.fold import Experiment
+    from experiments.experiment import Experiment
 
     data = Experiment(job).data
     findings = inspect.inspect(data)
@@ -149,7 +150,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     jobs, _ = _on_devices(_jobs(options), None)  # as a sweep will, so that it finds what is prepared here
-    from experiments.fold import Experiment
+    from experiments.experiment import Experiment
 
     experiments = [Experiment(job) for job in jobs]
     with whole_files.tidied(Path(options.cache)):
@@ -162,18 +163,19 @@ def _train(options: argparse.Namespace) -> int:
     jobs, devices = _on_devices(_jobs(options), options.devices)
     if len(jobs) > 1:
         raise InputError("mer train takes one model; name it with --model")
-    from experiments.fold import train_one
+    from experiments.sweep import train_here
 
-    return train_one(jobs[0], options.fold, options.seed, devices[0])
+    return train_here(jobs[0], options.fold, options.seed, devices[0])
 
 
 def _sweep(options: argparse.Namespace) -> int:
     jobs, slurm = _jobs(options), request.read(options)
     import mer.preprocessing.opencv  # noqa: F401  says what is missing before the workers' server trips over it
-    from experiments import executors
+    from experiments import workers
 
     if not options.dry_run and slurm is None:
-        executors.warm_up()  # imports torch beside this process, which does the same
+        workers.warm_up()  # imports torch beside this process, which does the same
+    from experiments.slurm import submission
     from experiments.sweep import sweep
 
     if slurm is None:
@@ -189,7 +191,7 @@ def _sweep(options: argparse.Namespace) -> int:
             folds=options.folds,
             dry_run=options.dry_run,
             upload_pictures=options.upload_pictures,
-            slurm=slurm,
+            submit=slurm and partial(submission.submit, command=main, request=slurm),
         )
 
 
@@ -198,9 +200,9 @@ def _search(options: argparse.Namespace) -> int:
     if len(jobs) > 1:
         raise InputError("mer search takes one model; name it with --model")
     import mer.preprocessing.opencv  # noqa: F401  as for a sweep
-    from experiments import executors
+    from experiments import workers
 
-    executors.warm_up()
+    workers.warm_up()
     from experiments.search import search
 
     (job,), devices = _on_devices(jobs, options.devices)

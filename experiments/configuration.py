@@ -1,18 +1,20 @@
 """From a job to LightningCLI's configuration, and what of it can change a prediction."""
 
 import re
-from argparse import ArgumentError
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Sequence
 
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from data_modules import DATASETS
 from data_modules.base import FlowDataModule
+from data_modules.cache.extract_on_gpu import resolve
 from data_modules.protocols import protocol
 from experiments import trust
-from experiments.jobs import Job, load_class, near
+from experiments.jobs import Job, default_models, load_class, near
 from mer import InputError
 from mer.training.task import Task
 
@@ -32,16 +34,22 @@ ALONE = "add --stacked=false to train one fold at a time"
 
 
 class FoldCLI(LightningCLI):
-    """LightningCLI as a parser: folds are instantiated one by one, many from one configuration."""
+    """LightningCLI as a parser: folds are instantiated one by one, many from one configuration.
 
-    def __init__(self, args: list[str]):
+    Args:
+        args: The command line.
+        config: What another process has parsed, in place of it.
+    """
+
+    def __init__(self, args: Sequence[str] = (), config: Namespace | None = None):
+        self.parsed = config
         super().__init__(
             Task,
             FlowDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             run=False,
-            args=args,
+            args=list(args),
             save_config_callback=None,
             seed_everything_default=False,
             parser_kwargs={"exit_on_error": False},
@@ -59,7 +67,7 @@ class FoldCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Parse these arguments, whatever the command line of the process is."""
-        self.config = parser.parse_args(args)
+        self.config = self.parsed or parser.parse_args(args)
         if self.config.seed_everything is not False:
             raise InputError("leave --seed_everything away: seeds are given with --seeds, or --seed of mer train")
 
@@ -67,21 +75,28 @@ class FoldCLI(LightningCLI):
         """Leave it to ``Experiment``."""
 
 
+def resolved(job: Job, config: Namespace) -> FoldCLI:
+    """A configuration that the parent process has parsed."""
+    trust.trust(job.packages)
+    return FoldCLI(config=config)
+
+
 def parse(job: Job) -> FoldCLI:
-    """The job's configuration.
+    """The job's configuration, with all that depends on the machine settled.
 
     Raises:
         InputError: If the job has an option that there is not, or names a class that it may not, or the options do not
             fit one another.
     """
-    trust.trust(job.allow)
+    trust.trust(job.packages)
     arguments = ["--config", yaml.safe_dump(_configuration(job))]
     try:
         cli = FoldCLI([*arguments, *job.options])
     except ArgumentError as error:
         raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"a file named in {' '.join(job.options)[:200]} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise InputError(f"a file named in {' '.join(job.options)[:200]} cannot be read: {reason}") from error
     cli.config.pop("config")  # where it was read from is no part of it
     if not all(isinstance(cli.config[name], Namespace) for name in ("model", "data", "trainer")):
         raise InputError("model, data and trainer are mappings, and cannot be null")
@@ -90,9 +105,24 @@ def parse(job: Job) -> FoldCLI:
         raise InputError("runs are logged to Weights & Biases by mer itself: leave --trainer.logger away")
     if cli.config.trainer.precision is None:
         cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
+    settings = cli.config.data.init_args
+    if "backend" in settings:
+        settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
     if cli.config.stacked:
         _check_stack(cli.config.trainer)
     return cli
+
+
+def class_help() -> str:
+    """The options of the default model's classes, of the synthetic data and of the trainer, with types and defaults."""
+    config = parse(Job("synthetic", default_models("synthetic")[0])).config
+    parser = LightningArgumentParser(usage=SUPPRESS, description=None, add_help=False)
+    network = config.model.init_args.network.class_path
+    parser.add_class_arguments(load_class(config.model.class_path), "model", skip={"network"})
+    parser.add_class_arguments(load_class(network), "model.network", skip={"num_classes", "size"})
+    parser.add_class_arguments(load_class(config.data.class_path), "data", skip={"inputs", "protocol"})
+    parser.add_class_arguments(Trainer, "trainer")
+    return parser.format_help()
 
 
 def shares_folds(trainer: Namespace) -> bool:
@@ -122,14 +152,29 @@ def _inputs(model: Namespace) -> tuple[str, ...]:
 def _configuration(job: Job) -> dict:
     """The recipe as a LightningCLI configuration."""
     recipe = job.read_recipe()
-    dataset = load_class(DATASETS[job.dataset])
+    dataset = _data_class(job.data_class)
     where = {name: getattr(job, name) for name in dataset.path_arguments}
     what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
     return {
         **recipe,
-        "data": {"class_path": DATASETS[job.dataset], "init_args": what},
+        "data": {"class_path": job.data_class, "init_args": what},
         "trainer": {"accelerator": job.accelerator, "devices": 1, **recipe["trainer"]},
     }
+
+
+def _data_class(path: str) -> type[FlowDataModule]:
+    """The data module of a dotted path.
+
+    Raises:
+        InputError: If Python finds none there.
+    """
+    try:
+        dataset = load_class(path)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--dataset {path}: {error}; Python must find it, e.g. with PYTHONPATH=/path/to/it") from error
+    if not (isinstance(dataset, type) and issubclass(dataset, FlowDataModule)):
+        raise InputError(f"--dataset {path} is no subclass of data_modules.base.FlowDataModule")
+    return dataset
 
 
 def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:

@@ -20,6 +20,8 @@ class Job:
     """One dataset, model and recipe, and what the command line changes of it.
 
     Attributes:
+        dataset: A name of ``data_modules.DATASETS``, or a dotted class, ``my_lab.MyLab``.
+        model: A name in ``configs``, or a file of recipes, ``path/to/my_net.yaml``, whose name is the model's.
         workers: Processes that prepare the data.
         accelerator: ``cpu`` or ``gpu``: what the folds are trained on.
         stack_size: Folds of a stacked recipe that are trained as one program; 0 for as many as memory allows.
@@ -44,18 +46,50 @@ class Job:
     allow: tuple[str, ...] = ()
 
     def __post_init__(self):
-        check("dataset", self.dataset, list(DATASETS))
-        check("model", self.model, models())
+        if "." not in self.dataset:
+            check("dataset", self.dataset, list(DATASETS))
+        if not self._is_file:
+            check("model", self.model, models())
         check("recipe", self.recipe, list(self._recipes()))
         if self.protocol:
             check("protocol", self.protocol, list(PROTOCOLS))
 
+    @property
+    def data_class(self) -> str:
+        """Dotted path of the data module."""
+        return DATASETS.get(self.dataset, self.dataset)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose classes may be named besides those of ``trust``: what the command line names is trusted."""
+        return (*self.allow, *([self.dataset.partition(".")[0]] if "." in self.dataset else []))
+
+    @property
+    def model_name(self) -> str:
+        """The model as results, tables and logs call it."""
+        return Path(self.model).stem if self._is_file else self.model
+
+    @property
+    def recipe_file(self) -> Path:
+        """Where the model's recipes are written."""
+        return Path(self.model) if self._is_file else CONFIGS / f"{self.model}.yaml"
+
+    @property
+    def _is_file(self) -> bool:
+        return self.model.endswith((".yaml", ".yml"))
+
     def read_recipe(self) -> dict:
-        """The recipe as written in ``configs/<model>.yaml``."""
+        """The recipe as written in ``recipe_file``."""
         return self._recipes()[self.recipe]
 
     def _recipes(self) -> dict:
-        return yaml.safe_load((CONFIGS / f"{self.model}.yaml").read_text())
+        try:
+            recipes = yaml.safe_load(self.recipe_file.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{self.recipe_file}: no file of recipes that can be read: {error}") from error
+        if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
+            raise InputError(f"{self.recipe_file}: recipes are mappings by name, quick: {{model: ..., trainer: ...}}")
+        return recipes
 
 
 def default_models(dataset: str) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from data_modules.base import FlowDataModule
 from data_modules.stacked import StackedDataModule
-from experiments import stacks
-from experiments.fold import Experiment, Slot
+from experiments import workers
+from experiments.experiment import Experiment
+from experiments.fold import Slot
 from experiments.progress import Fold
 from mer.training.stacked_task import StackedTask, padded_size
 
@@ -80,7 +81,7 @@ def plan(
             total += guess.seconds * len(slots)
             text += f", about {guess.seconds:,.{guess.seconds < 10:d}f} s each"
             text += f" in stacks of {guess.stack}" if guess.stack > 1 else ""
-        cell = f"{chosen.job.dataset} {chosen.data.protocol} {chosen.job.model}-{chosen.digest}"
+        cell = f"{chosen.cell.dataset} {chosen.data.protocol} {chosen.cell.model}-{chosen.digest}"
         console.print(f"{cell}: {text}", soft_wrap=True)
     text = f"{len(pending)} folds to train"
     text += f", about {duration(total / len(devices))} on {named(devices)}" if pending else ""
@@ -113,7 +114,7 @@ def estimate(chosen: Experiment, slots: Sequence[Slot], devices: Sequence[str]) 
         with _noise(chosen):
             if not chosen.config.stacked:
                 return Estimate(_alone(chosen, slots[0], arguments))
-            size = min(stacks.share(chosen, len(slots), len(devices)), len(slots), LARGEST)
+            size = min(workers.folds_per_task(chosen, len(slots), len(devices)), len(slots), LARGEST)
             while True:
                 try:
                     return Estimate(_stacked(chosen, slots[:size], arguments), size)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from data_modules.processes.whole_files import WriteError
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.results import Cell
 from mer.evaluation import scoring
 
@@ -84,7 +84,7 @@ class Display:
         for (chosen, fold, seed), lost in zip(folds, failed, strict=True):
             uf1 = "" if lost else f"{_running(chosen.cell, seed):.3f}"
             self.bars.update(self.tasks[chosen.cell, seed], advance=not lost, uf1=uf1, left=left)
-            told = f"{chosen.job.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
+            told = f"{chosen.cell.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
         if not self.console.is_terminal and (first or now - self.told > EVERY or self.ended == self.total):
             self.told = now
             self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {told}")

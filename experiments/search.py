@@ -24,7 +24,7 @@ from rich.table import Table
 from data_modules import protocols
 from data_modules.cache import store
 from experiments import report
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.jobs import CONFIGS, Job
 from experiments.progress import Fold, counting
 from experiments.results import Cell
@@ -80,36 +80,42 @@ def search(job: Job, seeds: Sequence[int], devices: Sequence[str], console: Cons
         WriteError: If a file cannot be written; the folds that are done are kept.
         KeyboardInterrupt: With how many folds of the step, inner or outer, are done.
     """
-    tried = candidates(space(job.model), trials)
+    recipes = candidates(space(job.model_name), trials)
     hidden = replace(job, results=str(Path(job.results) / WORK))
     clips = Experiment(hidden).data.clips
     groups = {name: _subjects(clips, rows) for name, rows in protocols.folds(clips, f"groups{OUTER}").items()}
     inner = {
-        group: [_experiment(hidden, options, f"groups{INNER}-without-groups{OUTER}-{group}") for options in tried]
+        group: [_experiment(hidden, recipe, f"groups{INNER}-without-groups{OUTER}-{group}") for recipe in recipes]
         for group in groups
     }
-    every = [chosen for experiments in inner.values() for chosen in experiments]
-    if not _train(
-        [(chosen, fold, seed) for chosen in every for seed in SEEDS for fold in chosen.data.folds], devices, console
-    ):
+    inner_folds = [
+        (experiment, fold, seed)
+        for experiments in inner.values()
+        for experiment in experiments
+        for seed in SEEDS
+        for fold in experiment.data.folds
+    ]
+    if not _train(inner_folds, devices, console):
         return 1
     choices = [
-        Choice(group, groups[group], [mean(_uf1(chosen.cell, seed) for seed in SEEDS) for chosen in experiments])
+        Choice(
+            group, groups[group], [mean(_uf1(experiment.cell, seed) for seed in SEEDS) for experiment in experiments]
+        )
         for group, experiments in inner.items()
     ]
-    _show(choices, tried, console)
-    outer = {best: _experiment(hidden, tried[best], "loso") for best in dict.fromkeys(each.best for each in choices)}
-    folds = [
-        (chosen, fold, seed)
-        for best, chosen in outer.items()
+    _show(choices, recipes, console)
+    outer = {best: _experiment(hidden, recipes[best], "loso") for best in dict.fromkeys(c.best for c in choices)}
+    outer_folds = [
+        (experiment, fold, seed)
+        for best, experiment in outer.items()
         for seed in seeds
-        for each in choices
-        if each.best == best
-        for fold in each.subjects
+        for choice in choices
+        if choice.best == best
+        for fold in choice.subjects
     ]
-    if not _train(folds, devices, console):
+    if not _train(outer_folds, devices, console):
         return 1
-    cell = _publish(job, folds, choices, tried)
+    cell = _publish(job, outer_folds, choices, recipes)
     report.show(Path(job.results), console, [cell])
     console.print(f"report: {report.write(Path(job.results), Path(job.cache))}")
     return 0
@@ -155,11 +161,15 @@ def _subjects(clips: pd.DataFrame, rows: Sequence[int]) -> list[str]:
 
 def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> bool:
     """Train the folds that are not done; whether all are done then."""
-    for chosen in dict.fromkeys(chosen for chosen, _, _ in folds):
-        chosen.data.prepare_data()
-        open_cell(chosen, list(dict.fromkeys(seed for other, _, seed in folds if other is chosen)), console)
+    seeds: dict[Experiment, dict[int, None]] = {}
+    for experiment, _, seed in folds:
+        seeds.setdefault(experiment, {})[seed] = None
+    for experiment in seeds:
+        experiment.data.prepare_data()
+        open_cell(experiment, list(seeds[experiment]), console)
     with counting(folds):
-        failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
+        pending = [fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()]
+        failures = train(pending, devices, console)
     name_failures(failures, console)
     return not failures
 
@@ -168,34 +178,34 @@ def _uf1(cell: Cell, seed: int) -> float:
     return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))
 
 
-def _show(choices: Sequence[Choice], tried: Sequence[Options], console: Console) -> None:
+def _show(choices: Sequence[Choice], recipes: Sequence[Options], console: Console) -> None:
     table = Table("outer group", "subjects", "inner UF1", "of the recipe itself", "chosen", title="choices")
-    for each in choices:
-        chosen = " ".join(tried[each.best]) or "the recipe itself"
-        figures = (f"{each.scores[each.best]:.3f}", f"{each.scores[0]:.3f}")
-        table.add_row(each.group, str(len(each.subjects)), *figures, chosen)
+    for choice in choices:
+        options = " ".join(recipes[choice.best]) or "the recipe itself"
+        figures = (f"{choice.scores[choice.best]:.3f}", f"{choice.scores[0]:.3f}")
+        table.add_row(choice.group, str(len(choice.subjects)), *figures, options)
     console.print(table)
 
 
-def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], tried: Sequence[Options]) -> Cell:
+def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], recipes: Sequence[Options]) -> Cell:
     """Bring the outer folds together in a cell of the results."""
-    found = {
+    record = {
         "search": {
-            "candidates": [" ".join(options) for options in tried],
+            "candidates": [" ".join(options) for options in recipes],
             "groups": {"outer": OUTER, "inner": INNER},
             "seeds": list(SEEDS),
             "choices": {
-                each.group: {"subjects": each.subjects, "chosen": each.best, "inner UF1": each.scores}
-                for each in choices
+                choice.group: {"subjects": choice.subjects, "chosen": choice.best, "inner UF1": choice.scores}
+                for choice in choices
             },
         }
     }
     first = folds[0][0]
-    digest = store.digest({**found, "cells": sorted({chosen.digest for chosen, _, _ in folds})})
-    cell = replace(first.cell, results=Path(job.results), model=f"{job.model}_searched", digest=digest)
-    cell.describe(first.data.clips, yaml.safe_dump(found, sort_keys=False))
-    for chosen, fold, seed in folds:
-        source, target = chosen.cell.file(seed, fold), cell.file(seed, fold)
+    digest = store.digest({**record, "cells": sorted({experiment.digest for experiment, _, _ in folds})})
+    cell = replace(first.cell, results=Path(job.results), model=f"{job.model_name}_searched", digest=digest)
+    cell.describe(first.data.clips, yaml.safe_dump(record, sort_keys=False))
+    for experiment, fold, seed in folds:
+        source, target = experiment.cell.file(seed, fold), cell.file(seed, fold)
         if target.exists():
             continue
         for suffix in (".safetensors", ".json", ".csv"):  # the predictions last: the fold is done when they are there

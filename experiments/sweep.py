@@ -1,4 +1,4 @@
-"""Cells x seeds -> pending folds -> workers -> pooled scores."""
+"""A sweep: the folds of all cells and seeds that are not done go to the workers; then the scores are shown."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,17 +6,17 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from experiments import executors, report, stacks, tracking
+from data_modules.processes.pool import Failure
+from experiments import report, tracking, workers
 from experiments.configuration import shares_folds
-from experiments.executors import Failure
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
+from experiments.fold import run
 from experiments.jobs import Job
 from experiments.plan import plan
 from experiments.progress import Display, Fold, counting
-from experiments.slurm import submission
-from experiments.slurm.request import Request
 from experiments.tracking import Entry, Tracker
 from mer import InputError
 
@@ -29,19 +29,19 @@ def sweep(
     folds: Sequence[str] = (),
     dry_run: bool = False,
     upload_pictures: bool = False,
-    slurm: Request | None = None,
+    submit: Callable[..., None] | None = None,
 ) -> int:
     """Train every fold that has no file yet, then report.
 
     Args:
         jobs: The cells.
         seeds: Each trains all folds.
-        devices: One worker each, see ``executors.run``.
+        devices: One worker each, see ``workers.run``.
         console: Where to print.
         folds: Names of those to train, without a report; all by default.
         dry_run: Say what would be trained.
         upload_pictures: Send flow and attention to W&B, too.
-        slurm: What to ask SLURM for; submits the folds instead and returns.
+        submit: Hands the pending folds to a cluster, in place of training them here.
 
     Returns:
         Exit status: 0, or 1 if a fold failed in every try.
@@ -52,38 +52,39 @@ def sweep(
         KeyboardInterrupt: With how many folds are done.
     """
     experiments = [Experiment(job) for job in jobs]  # all are parsed before the first one starts
-    if any(shares_folds(chosen.config.trainer) for chosen in experiments):
+    if any(shares_folds(experiment.config.trainer) for experiment in experiments):
         raise InputError("a sweep gives each device its own folds; trainer.devices and strategy are for mer train")
-    if jobs[0].stack_size and not any(chosen.config.stacked for chosen in experiments):
+    if jobs[0].stack_size and not any(experiment.config.stacked for experiment in experiments):
         raise InputError("--stack-size is for recipes that are stacked; add --stacked")
-    if slurm and tracking.is_trial():
+    if submit and tracking.is_trial():
         raise InputError("a trial of a W&B search waits for its scores; leave --launcher slurm away")
     if tracking.is_trial():
         tracking.check_trial(experiments, seeds)
     if not dry_run:
-        for chosen in experiments:
-            chosen.data.prepare_data()
-        for chosen in experiments:
-            open_cell(chosen, seeds, console)
+        for experiment in experiments:
+            experiment.data.prepare_data()
+        for experiment in experiments:
+            open_cell(experiment, seeds, console)
     pending = [
-        (chosen, fold, seed)
-        for chosen in experiments
+        (experiment, fold, seed)
+        for experiment in experiments
         for seed in seeds
-        for fold in _chosen(chosen, folds)
-        if not chosen.cell.file(seed, fold).exists()
+        for fold in _named(experiment, folds)
+        if not experiment.cell.file(seed, fold).exists()
     ]
     if dry_run:
         plan(console, experiments, pending, len(seeds), devices)
         return 0
-    if slurm and (pending or slurm.print_only):
-        submission.submit(Path(jobs[0].results), pending, slurm, upload_pictures)
+    if submit and pending:
+        submit(Path(jobs[0].results), pending, upload_pictures=upload_pictures)
         return 0
-    pools = dict.fromkeys((chosen, seed) for chosen, _, seed in pending)
+    pools = dict.fromkeys((experiment, seed) for experiment, _, seed in pending)
     if upload_pictures or tracking.is_trial():  # logged again even where all is trained
-        pools = dict.fromkeys((chosen, seed) for chosen in experiments for seed in seeds)
-    with counting([(chosen, fold, seed) for chosen in experiments for seed in seeds for fold in chosen.data.folds]):
-        failures = _logged(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
-    report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
+        pools = dict.fromkeys((experiment, seed) for experiment in experiments for seed in seeds)
+    asked = [(experiment, fold, seed) for experiment in experiments for seed in seeds for fold in experiment.data.folds]
+    with counting(asked):
+        failures = _train_and_log(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
+    report.show(Path(jobs[0].results), console, [experiment.cell for experiment in experiments])
     if not folds:
         console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
     name_failures(failures, console)
@@ -93,27 +94,31 @@ def sweep(
 def name_failures(failures: Sequence[tuple[Fold, Failure]], console: Console) -> None:
     """Print which folds failed in every try, and why."""
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
-        same = [f"{chosen.job.model} {fold} seed {seed}" for (chosen, fold, seed), f in failures if f.reason == reason]
+        same = [
+            f"{experiment.cell.model} {fold} seed {seed}"
+            for (experiment, fold, seed), f in failures
+            if f.reason == reason
+        ]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
 
 
-def open_cell(chosen: Experiment, seeds: Sequence[int], console: Console) -> None:
+def open_cell(experiment: Experiment, seeds: Sequence[int], console: Console) -> None:
     """Write what the folds of a cell share, and move aside, by name, what stands in the place of a result."""
-    chosen.cell.describe(chosen.data.clips, chosen.yaml)
-    for moved in (chosen.cell.set_aside(seed) for seed in seeds):
+    experiment.cell.describe(experiment.data.clips, experiment.yaml)
+    for moved in (experiment.cell.set_aside(seed) for seed in seeds):
         for path, why in moved.items():
-            told = f"{path}: {why}; it is no result, was moved here and is trained again"
-            console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
+            text = f"{path}: {why}; it is no result, was moved here and is trained again"
+            console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
-def _chosen(chosen: Experiment, folds: Sequence[str]) -> Sequence[str]:
+def _named(experiment: Experiment, folds: Sequence[str]) -> Sequence[str]:
     """The experiment's folds, or those that were named."""
-    for name in set(folds) - set(chosen.data.folds):
-        raise InputError(f"there is no fold '{name}'; there are {', '.join(chosen.data.folds)}")
-    return [fold for fold in chosen.data.folds if not folds or fold in folds]
+    for name in set(folds) - set(experiment.data.folds):
+        raise InputError(f"there is no fold '{name}'; there are {', '.join(experiment.data.folds)}")
+    return [fold for fold in experiment.data.folds if not folds or fold in folds]
 
 
-def _logged(
+def _train_and_log(
     pending: Sequence[Fold],
     pools: Sequence[tuple[Experiment, int]],
     devices: Sequence[str],
@@ -127,37 +132,37 @@ def _logged(
     """
     if not pools:
         return []
-    configs = {chosen: tracking.configuration(chosen) for chosen, _ in pools}
-    left = Counter((chosen, seed) for chosen, _, seed in pending)
+    configs = {experiment: tracking.configuration(experiment) for experiment, _ in pools}
+    left = Counter((experiment, seed) for experiment, _, seed in pending)
     begun = set()
 
     with Tracker(Path(pools[0][0].job.results)) as tracker:
 
-        def log(kind: str, chosen: Experiment, seed: int, **more) -> None:
-            if kind == "begin" and (part or (chosen, seed) in begun):
+        def log(kind: str, experiment: Experiment, seed: int, **more) -> None:
+            if kind == "begin" and (part or (experiment, seed) in begun):
                 return
-            if kind == "sweep" and part and len(chosen.cell.done(seed)) < len(chosen.cell.folds):
+            if kind == "sweep" and part and len(experiment.cell.done(seed)) < len(experiment.cell.folds):
                 return
-            begun.add((chosen, seed))
+            begun.add((experiment, seed))
             if kind == "sweep" and upload_pictures:
-                more["cache"] = Path(chosen.job.cache)
-            tracker.log(Entry(kind, chosen.cell, seed, configs[chosen], **more))
+                more["cache"] = Path(experiment.job.cache)
+            tracker.log(Entry(kind, experiment.cell, seed, configs[experiment], **more))
 
         def ended(fold: Fold, curve: list[dict] | None) -> None:
-            chosen, name, seed = fold
-            log("begin", chosen, seed)
+            experiment, name, seed = fold
+            log("begin", experiment, seed)
             if curve is not None:
-                log("fold", chosen, seed, fold=name, curve=curve)
-            left[chosen, seed] -= 1
-            if not left[chosen, seed]:
-                log("sweep", chosen, seed)
+                log("fold", experiment, seed, fold=name, curve=curve)
+            left[experiment, seed] -= 1
+            if not left[experiment, seed]:
+                log("sweep", experiment, seed)
 
-        for chosen, _, seed in pending[:1]:
-            log("begin", chosen, seed)
+        for experiment, _, seed in pending[:1]:
+            log("begin", experiment, seed)
         failures = train(pending, devices, console, ended)
-        for chosen, seed in pools:
-            if (chosen, seed) not in begun:
-                log("sweep", chosen, seed)
+        for experiment, seed in pools:
+            if (experiment, seed) not in begun:
+                log("sweep", experiment, seed)
     if tracker.problem:
         console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
     return failures
@@ -173,7 +178,7 @@ def train(
 
     Args:
         pending: What has no file yet.
-        devices: One worker each, see ``executors.run``.
+        devices: One worker each, see ``workers.run``.
         console: Where the progress is shown.
         ended: Called with every fold that has ended and with its training curve, None if it failed.
 
@@ -182,25 +187,43 @@ def train(
     """
     failures: list[tuple[Fold, Failure]] = []
     batches = _batches(pending, len(devices))
-    work = [(batch[0][0].job, [(fold, seed) for _, fold, seed in batch]) for batch in batches]
+    work = []
+    for batch in batches:
+        experiment = batch[0][0]
+        work.append((experiment.job, experiment.config, [(fold, seed) for _, fold, seed in batch]))
     with Display(console, pending) as display:
-        for index, outcome in executors.run(stacks.run_folds, work, devices):
+        for index, outcome in workers.run(workers.run_folds, work, devices):
             batch = batches[index]
             lost = [isinstance(outcome, Failure) and not c.cell.file(seed, fold).exists() for c, fold, seed in batch]
             display.advance(batch, lost)
-            for one, failed in zip(batch, lost, strict=True):
-                curve = [] if isinstance(outcome, Failure) else outcome.get(one[1:], [])
+            for fold, failed in zip(batch, lost, strict=True):
+                curve = [] if isinstance(outcome, Failure) else outcome.get(fold[1:], [])
                 if failed:
-                    failures.append((one, outcome))
-                ended(one, None if failed else curve)
+                    failures.append((fold, outcome))
+                ended(fold, None if failed else curve)
     return failures
 
 
-def _batches(pending: Sequence[Fold], workers: int) -> list[list[Fold]]:
+def _batches(pending: Sequence[Fold], count: int) -> list[list[Fold]]:
     """The folds in the order given, cut into what is handed to a worker at once."""
     batches = []
-    for chosen, group in groupby(pending, key=itemgetter(0)):
+    for experiment, group in groupby(pending, key=itemgetter(0)):
         folds = list(group)
-        size = stacks.share(chosen, len(folds), workers)
+        size = workers.folds_per_task(experiment, len(folds), count)
         batches += [folds[start : start + size] for start in range(0, len(folds), size)]
     return batches
+
+
+def train_here(job: Job, fold: str, seed: int, device: str) -> int:
+    """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
+    experiment = Experiment(job)
+    workers.bind_to_device(device, alone=not shares_folds(experiment.config.trainer))
+    experiment.data.hold_out(fold, seed)  # complains of a fold that is none before anything is computed
+    experiment.data.prepare_data()
+    experiment.cell.describe(experiment.data.clips, experiment.yaml)
+    run(experiment, [(fold, seed)])
+    if rank_zero_only.rank != 0:
+        return 0
+    print(experiment.cell.read(seed, fold).to_string(index=False))
+    print(f"written: {experiment.cell.file(seed, fold)}")
+    return 0

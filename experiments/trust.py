@@ -1,16 +1,13 @@
 """What a configuration may name: classes of a few packages, and nothing else."""
 
-from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
-from yaml import YAMLError
+from jsonargparse import Namespace, set_parsing_settings
 
 from data_modules import DATASETS
 from experiments.jobs import load_class
-from experiments.plain_yaml import check_yaml
 from mer import InputError
 
 PACKAGES = ("mer", "data_modules", "experiments", "torch", "lightning", "timm")
 """Packages whose classes a configuration may name. Others are imported only if the user names them."""
-_load = get_loader("yaml")
 _named: set[str] = set()
 
 
@@ -32,7 +29,6 @@ def trust(packages: tuple[str, ...]) -> None:
     except ValueError as error:
         raise InputError(f"--allow {','.join(packages)} names no package that can be allowed: {error}") from error
     _named.update(packages)
-    set_loader("yaml", _load_plain, exceptions=(YAMLError, ValueError))
 
 
 def check_names(config: object) -> None:
@@ -55,8 +51,3 @@ def check_names(config: object) -> None:
     elif callable(config) and not isinstance(config, type):
         name = f"{getattr(config, '__module__', '')}.{getattr(config, '__qualname__', config)}"
         raise InputError(f"'{name}' is no class, and a configuration may name nothing else")
-
-
-def _load_plain(text: str) -> object:
-    check_yaml(text)
-    return _load(text)

@@ -11,7 +11,7 @@ import pytest
 from data_modules.processes import pool
 
 # Whichever test starts the process that workers are forked from, it has what those of a sweep need.
-pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.stacks"])
+pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.fold"])
 
 CLASSES = ("negative", "positive", "surprise")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from experiments import executors
+from experiments import workers
 from experiments.benchmarks import page, plain_script, stacks
 
 MODELS = ("ststnet", "ahmsa_net", "hsta")
@@ -19,8 +19,8 @@ MODELS = ("ststnet", "ahmsa_net", "hsta")
 
 def in_a_worker(device: str, work: Callable, *arguments: object) -> Any:
     """What ``work`` returns in a process of its own, which is set up as a sweep's workers are."""
-    ((_, outcome),) = executors.run(work, [arguments], [device])
-    if isinstance(outcome, executors.Failure):
+    ((_, outcome),) = workers.run(work, [arguments], [device])
+    if isinstance(outcome, workers.Failure):
         raise SystemExit(outcome.reason)
     return outcome
 
@@ -33,12 +33,12 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1, help="epochs that are timed (default 1)")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder to write into (default docs)")
     options = parser.parse_args()
-    executors.warm_up(["experiments.benchmarks.plain_script"])
+    workers.warm_up(["experiments.benchmarks.plain_script"])
     models, sizes = options.models.split(","), [int(size) for size in options.folds.split(",")]
     measured, extras = {}, []
     if "ststnet" in models:
         extras += in_a_worker("cpu", plain_script.table, options.passes)
-        extras.append(f"- Two workers on the CPU train {stacks.workers('ststnet'):.2f} times the folds of one.")
+        extras.append(f"- Two workers on the CPU train {stacks.two_workers('ststnet'):.2f} times the folds of one.")
     for accelerator in ("cpu", "gpu") if torch.cuda.is_available() else ("cpu",):
         device, name = "cpu", f"{platform.machine()}, one thread"
         if accelerator == "gpu":

@@ -8,7 +8,7 @@ import torch
 
 import data_modules
 from data_modules.base import Batch, FlowDataModule
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.jobs import Job
 
 CLIPS, SUBJECTS = 442, 68  # those of the composite of MEGC 2019

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import executors
+from experiments import workers
 from experiments.benchmarks import page
 from experiments.benchmarks.data import SUBJECTS, TRAINED, experiment, seconds
 from experiments.benchmarks.memory import Peak
+from experiments.fold import train, train_stack
 
 WARM = 2  # steps before the clock starts; the first has allocations and choices that no other has
 PATIENT = 150  # seconds; what is likely to take longer on a CPU is left out
@@ -72,7 +73,7 @@ def per_epoch(model: str, accelerator: str, folds: int, stacked: bool, passes: i
     slots = [(fold, seed) for seed in range(1 + folds // SUBJECTS) for fold in chosen.data.folds][:folds]
     Clock.times.clear()
     Clock.memory.clear()
-    whole = seconds(lambda: chosen.train_stack(slots) if stacked else chosen.train(*slots[0])) / folds
+    whole = seconds(lambda: train_stack(chosen, slots) if stacked else train(chosen, *slots[0])) / folds
     step = min(end - start for start, end in zip(*[iter(Clock.times)] * 2, strict=True)) / steps / folds
     around = max(0.0, whole - step * (WARM + steps))
     return {"seconds": step * epochs, "around": around, "memory": max(Clock.memory)}
@@ -142,26 +143,26 @@ def whole(model: str, seeds: int = 1) -> tuple[int, float]:
     """Steps of a model's recipe on a GPU, and seconds of all its folds and seeds as one program, tests and all."""
     chosen = experiment(model, "gpu", "--stacked=true")
     slots = [(fold, seed) for seed in range(seeds) for fold in chosen.data.folds]
-    chosen.train_stack(slots, max_steps=WARM)
-    return chosen.config.trainer.max_steps, seconds(lambda: chosen.train_stack(slots), repeats=1)
+    train_stack(chosen, slots, max_steps=WARM)
+    return chosen.config.trainer.max_steps, seconds(lambda: train_stack(chosen, slots), repeats=1)
 
 
 def folds_of_a_worker(model: str, steps: int, count: int) -> tuple[float, float]:
     """When a worker that is warm began and ended so many folds."""
     chosen = experiment(model, "cpu", steps=steps)
     names = list(chosen.data.folds)
-    chosen.train(names[0], 0)
+    train(chosen, names[0], 0)
     start = time.time()
     for name in names[:count]:
-        chosen.train(name, 0)
+        train(chosen, name, 0)
     return start, time.time()
 
 
-def workers(model: str, steps: int = 60, count: int = 4) -> float:
+def two_workers(model: str, steps: int = 60, count: int = 4) -> float:
     """How many times the folds per second of one worker two workers have."""
     rates = []
     for number in (1, 2):
         work = [(model, steps, count)] * number
-        spans = [span for _, span in executors.run(folds_of_a_worker, work, ["cpu"] * number)]
+        spans = [span for _, span in workers.run(folds_of_a_worker, work, ["cpu"] * number)]
         rates.append(number * count / (max(end for _, end in spans) - min(start for start, _ in spans)))
     return rates[1] / rates[0]

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from operator import itemgetter
@@ -20,7 +20,7 @@ from experiments.slurm.request import Request, minutes
 from mer import InputError
 
 if TYPE_CHECKING:
-    from experiments.fold import Experiment
+    from experiments.experiment import Experiment
 
 NOTICE = 60  # seconds before its time limit at which SLURM tells a job; it may do so a minute earlier
 RUNS = 2  # a job is not queued again after so many runs in a row in which no fold ended
@@ -35,22 +35,22 @@ class FoldsJob:
     submitit pickles it, calls it on the node, and when the time is nearly up asks it for what to queue again.
 
     Attributes:
+        command: The program ``mer``: from its arguments to its exit status.
         arguments: Of ``mer``.
         files: What the folds write.
         missing: How many of these there are not, at the start of this run.
         idle: Runs just before this one in which no fold ended.
     """
 
+    command: Callable[[list[str]], int]
     arguments: tuple[str, ...]
     files: tuple[str, ...]
     missing: int = 0
     idle: int = 0
 
     def __call__(self) -> None:
-        from experiments.cli import main
-
         self.missing = self._missing()
-        if status := main(list(self.arguments)):
+        if status := self.command(list(self.arguments)):
             sys.exit(status)
 
     def checkpoint(self) -> DelayedSubmission | None:
@@ -101,13 +101,18 @@ class Batch:
 
 
 def submit(
-    results: Path, pending: Sequence[tuple["Experiment", str, int]], request: Request, upload_pictures: bool = False
+    results: Path,
+    pending: Sequence[tuple["Experiment", str, int]],
+    command: Callable[[list[str]], int],
+    request: Request,
+    upload_pictures: bool = False,
 ) -> None:
     """Submit folds that no job in SLURM's queue has, and say so; or print how.
 
     Args:
         results: The results folder.
         pending: Folds that have no file: experiment, fold and seed.
+        command: The program ``mer``, which a job calls.
         request: What each job asks for.
         upload_pictures: As for ``mer sweep``.
 
@@ -126,11 +131,11 @@ def submit(
         return
     for number, batch in enumerate(batches):
         try:
-            job = _submit(batch, request, upload_pictures)
+            job = _submit(batch, command, request, upload_pictures)
         except (FailedJobError, FailedSubmissionError) as error:
             told = f"{number} jobs are submitted; then " if number else ""
             raise InputError(f"{told}SLURM refused a job: {' '.join(str(error).split())}") from error
-        print(f"job {job.number}: {batch.experiment.job.model} seed {batch.seed}, {len(batch.folds)} folds")
+        print(f"job {job.number}: {batch.experiment.cell.model} seed {batch.seed}, {len(batch.folds)} folds")
     again = {(chosen.cell, seed, fold) for chosen, fold, seed in left}
     for job in jobs:  # that have ended and of which nothing is to be told any more
         if state(job, listed) == FAILED and again.issuperset((job.cell, job.seed, fold) for fold in job.missing):
@@ -150,7 +155,7 @@ def _batches(pending: Sequence[tuple["Experiment", str, int]], size: int) -> Ite
             yield Batch(chosen, seed, tuple(folds[start : start + step]))
 
 
-def _submit(batch: Batch, request: Request, upload_pictures: bool) -> Submitted:
+def _submit(batch: Batch, command: Callable[[list[str]], int], request: Request, upload_pictures: bool) -> Submitted:
     cell = batch.experiment.cell
     place = folder(cell.results).absolute()
     executor = SlurmExecutor(place, max_num_timeout=TIMEOUTS)
@@ -168,7 +173,7 @@ def _submit(batch: Batch, request: Request, upload_pictures: bool) -> Submitted:
         ],
         additional_parameters={**request.directives, "chdir": os.getcwd(), "requeue": True},
     )
-    job = executor.submit(FoldsJob(batch.arguments(request, upload_pictures), batch.files))
+    job = executor.submit(FoldsJob(command, batch.arguments(request, upload_pictures), batch.files))
     for link in place.glob(".submission_file_*.sh"):
         if link.is_symlink():  # submitit keeps one to the script; a plain file is being submitted
             link.unlink(missing_ok=True)

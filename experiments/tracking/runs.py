@@ -25,7 +25,7 @@ from mer.evaluation import scoring
 if TYPE_CHECKING:
     import wandb
 
-    from experiments.fold import Experiment
+    from experiments.experiment import Experiment
 
 REACH = 5.0  # seconds in which W&B has to answer at all
 

@@ -8,7 +8,7 @@ from data_modules.protocols import is_inner
 from mer import InputError
 
 if TYPE_CHECKING:
-    from experiments.fold import Experiment
+    from experiments.experiment import Experiment
 
 
 def is_trial() -> bool:

@@ -4,8 +4,10 @@ import sys
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from experiments.cli import main
+from experiments.jobs import CONFIGS
 
 
 def complaint(capsys, *arguments: str) -> str:
@@ -17,11 +19,11 @@ def complaint(capsys, *arguments: str) -> str:
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, experiments.cli as cli\ntry: cli.main(['sweep', '--help'])\nexcept SystemExit: pass\n" + (
+    code = "import sys, experiments.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n" + (
         "print([name for name in ('torch', 'lightning', 'pandas', 'numpy', 'cv2', 'wandb') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.endswith("[]\n") and "--dry-run" in shown
+    assert shown.endswith("[]\n") and "sweep" in shown
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,76 @@ def test_one_subject_cannot_be_left_out(capsys, own_flow_maps):
 def test_results_that_cannot_be_written_are_named(capsys, flow_maps, tmp_path):
     (tmp_path / "results").write_text("a file")
     assert str(tmp_path / "results") in sweep_of(capsys, flow_maps, "--results", str(tmp_path / "results"))
+
+
+def shown(capsys, *arguments: str) -> str:
+    """What a command prints that ends at once."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_of_a_command_has_the_options_of_the_classes(capsys):
+    text = shown(capsys, "sweep", "--help")
+    for option in ("--seeds", "--model.lr ", "--model.network.finest", "--data.batch_size", "--trainer.max_steps"):
+        assert option in text
+
+
+def test_a_class_of_ones_own_choice_has_help(capsys):
+    text = shown(
+        capsys, "train", "--fold", "x", "--model", "ststnet", "--model.help", "mer.training.mfvan_task.MFVANTask"
+    )
+    assert "--model.lambda_mask" in text
+
+
+def test_the_configuration_is_printed_and_read_again(capsys, flow_maps, tmp_path):
+    shared = ["sweep", "--dataset", "flow_maps", "--root", str(flow_maps), "--model", "ststnet", "--dry-run"]
+    text = shown(capsys, *shared, "--print_config", "--model.lr=0.125")
+    config = yaml.safe_load(text)
+    assert config["model"]["init_args"]["lr"] == 0.125 and config["trainer"]["max_steps"] == 200
+    (tmp_path / "mine.yaml").write_text("model: {init_args: {lr: 0.125}}\n")
+
+    def digest(*options: str) -> str:
+        assert main([*shared, *options]) == 0
+        return capsys.readouterr().out.split("ststnet-")[1].split(":")[0]
+
+    assert digest("--config", str(tmp_path / "mine.yaml")) == digest("--model.lr=0.125") != digest()
+
+
+LAB = """
+from data_modules.flow_maps import FlowMaps
+from mer.models.ststnet import STSTNet
+
+
+class MyLab(FlowMaps):
+    name = "my_lab"
+
+
+class MyNet(STSTNet):
+    pass
+"""
+
+
+def test_a_dataset_and_recipes_may_lie_outside_the_checkout(capsys, flow_maps, tmp_path, monkeypatch):
+    (tmp_path / "lab_of_mine.py").write_text(LAB)
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = (CONFIGS / "ststnet.yaml").read_text().replace("mer.models.ststnet.STSTNet", "lab_of_mine.MyNet")
+    (tmp_path / "my_net.yaml").write_text(recipe)
+    shared = [
+        "--root",
+        str(flow_maps),
+        "--model",
+        str(tmp_path / "my_net.yaml"),
+        "--results",
+        str(tmp_path / "results"),
+    ]
+    words = ["--dataset", "lab_of_mine.MyLab", *shared, "--trainer.max_steps=2"]
+    assert main(["train", *words, "--fold", "smic-s1"]) == 0
+    (file,) = (tmp_path / "results").glob("my_lab/megc2019/loso/my_net-*/seed0/smic-s1.csv")
+    assert "lab_of_mine.Other" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.Other", *shared)
+    assert "no subclass" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.MyNet", *shared)
+    (tmp_path / "my_net.yaml").write_text("- quick")
+    assert "my_net.yaml: recipes are mappings" in complaint(capsys, "sweep", *words)
+    (tmp_path / "my_net.yaml").unlink()
+    assert "my_net.yaml: no file of recipes" in complaint(capsys, "sweep", *words)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import callbacks
+from experiments import callbacks, fold
 from experiments.cli import main
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
+from experiments.fold import train
 from experiments.jobs import Job
 from mer.training.first_stage import FirstStage
 
@@ -26,7 +27,7 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
     monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers)[None])
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
-    table = experiment.train("smic-s2", seed=0).predictions
+    table = train(experiment, "smic-s2", seed=0).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
     assert (table["prediction"] != table["target"]).all()
 
@@ -50,8 +51,9 @@ def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path,
     experiment.data.hold_out("smic-s2", seed=0)
 
     def weight() -> float:
-        arguments = experiment._start(0)[1]
-        return experiment._first_stage_weights(Shrink(), "smic-s2", 0, arguments, callbacks.Curve())["scale"].item()
+        arguments = fold._initial(experiment, 0)[1]
+        weights = fold._first_stage_weights(experiment, Shrink(), "smic-s2", 0, arguments, callbacks.Curve())
+        return weights["scale"].item()
 
     learnt, (file,) = weight(), tmp_path.glob("flow_maps/first_stage/*.safetensors")
     whole, time = file.read_bytes(), file.stat().st_mtime_ns
@@ -77,7 +79,7 @@ def test_two_processes_share_a_fold(flow_maps, tmp_path):
         capture_output=True,
     )
     (file,) = tmp_path.glob("*/*/loso/*/seed0/*.csv")
-    alone = Experiment(Job("flow_maps", "timm_baseline", root=str(flow_maps), options=options)).train("smic-s2", 0)
+    alone = train(Experiment(Job("flow_maps", "timm_baseline", root=str(flow_maps), options=options)), "smic-s2", 0)
     together = pd.read_csv(file)
     assert together["clip"].tolist() == alone.predictions["clip"].tolist()  # every clip once
     columns = [name for name in together if name.startswith("p_")]

@@ -8,7 +8,8 @@ import torch
 
 from data_modules.cache import extract, store
 from experiments import callbacks
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
+from experiments.fold import train
 from experiments.jobs import DEFAULT_MODELS, Job
 from tests import trees
 
@@ -60,7 +61,7 @@ def weights_of(monkeypatch, tmp_path):
 
         monkeypatch.setattr(callbacks, "predict", keep)
         monkeypatch.setattr(callbacks, "pictures", lambda trainer, task, clips: {})
-        experiment.train(FOLD, seed=0)
+        train(experiment, FOLD, seed=0)
         assert all(weight.isfinite().all() for weight in seen.values())
         return seen
 

@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from experiments import plan, stacks
+from experiments import plan, workers
 from experiments.cli import main
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.jobs import Job
 
 timed = plan._timed
@@ -44,7 +44,7 @@ def test_a_stacked_recipe_is_timed_as_a_stack(flow_maps, monkeypatch, trained):
     assert guess == plan.Estimate(0.5 * 300 / 6, stack=6)  # twelve folds, six for each worker
     assert set(trained) == {((8, clips), 1, True) for clips in (2, 16)}  # eight slots leave nothing over
     assert torch.get_num_threads() == threads and not chosen.data.store and chosen.data.batch_size == 16
-    assert plan.estimate(chosen, slots_of(chosen, 9), ["cpu", "cpu"]).stack == stacks.ON_A_CPU
+    assert plan.estimate(chosen, slots_of(chosen, 9), ["cpu", "cpu"]).stack == workers.ON_A_CPU
 
 
 def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):

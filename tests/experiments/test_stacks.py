@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import data_modules
-from experiments import stacks
+from experiments import fold, workers
 from experiments.cli import main
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
+from experiments.fold import train, train_stack
 from experiments.jobs import Job
 from experiments.results import Cell
 from mer import InputError
@@ -76,8 +77,8 @@ def test_a_stack_of_eight_is_eight_folds(root, model, options):
     assert alone.digest != together.digest
     near = 1e-6 if EXACT[0] in options else 1e-4
     slots = slots_of(alone)
-    for slot, stacked in zip(slots, together.train_stack(slots), strict=True):
-        single = alone.train(*slot)
+    for slot, stacked in zip(slots, train_stack(together, slots), strict=True):
+        single = train(alone, *slot)
         apart = (stacked.predictions[P] - single.predictions[P]).abs().to_numpy().max()
         assert apart < near, slot
         assert stacked.predictions["clip"].tolist() == single.predictions["clip"].tolist()
@@ -102,10 +103,10 @@ def test_a_stack_of_eight_is_eight_folds(root, model, options):
 def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
     chosen = experiment(root, model, "--stacked=true", *options, clips=32, steps=2)
     slots = slots_of(chosen)
-    whole = dict(zip(slots, chosen.train_stack(slots), strict=True))
+    whole = dict(zip(slots, train_stack(chosen, slots), strict=True))
     for parts in ([slots[4:], slots[3::-1]], [slots[1:3], slots[7:]]):
         for part in parts:
-            for slot, outcome in zip(part, chosen.train_stack(part), strict=True):
+            for slot, outcome in zip(part, train_stack(chosen, part), strict=True):
                 assert outcome.predictions.equals(whole[slot].predictions)
 
 
@@ -120,7 +121,7 @@ def test_a_stack_leaves_nothing_over(clips):
 @pytest.mark.parametrize("model", ["ststnet", "hsta"])
 def test_a_stack_learns_in_bfloat16(root, model):
     chosen = experiment(root, model, "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
-    outcome, _ = chosen.train_stack(slots_of(chosen)[:2])
+    outcome, _ = train_stack(chosen, slots_of(chosen)[:2])
     losses = [row["train/loss"] for row in outcome.curve]
     assert len(losses) == 1 and 0 < losses[0] < 2
     assert outcome.predictions[P].sum(axis=1).tolist() == pytest.approx([1])
@@ -149,22 +150,23 @@ def test_a_size_of_stacks_needs_stacks(root, tmp_path, capsys):
 
 def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
     chosen = experiment(root, "ststnet", "--stacked=true", steps=1, results=str(tmp_path), stack_size=8)
-    train, tried = chosen.train_stack, []
+    tried = []
 
-    def short(slots):
+    def short(experiment, slots):
         tried.append(len(slots))
         if len(slots) > 3:
             raise torch.OutOfMemoryError("no memory left")
-        return train(slots)
+        return train_stack(experiment, slots)
 
-    monkeypatch.setattr(chosen, "train_stack", short)
-    monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
+    monkeypatch.setattr(fold, "train_stack", short)
+    monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
     chosen.cell.describe(chosen.data.clips, chosen.yaml)
     slots = slots_of(chosen)[:5]
-    curves = stacks.run_folds(chosen.job, slots)
+    curves = workers.run_folds(chosen.job, chosen.config, slots)
     assert tried == [5, 2, 2, 1] and list(curves) == slots
     assert all(chosen.cell.file(seed, fold).exists() for fold, seed in slots)
-    assert stacks.run_folds(chosen.job, slots) == {} and len(tried) == 4  # what is done is not done again
+    assert workers.run_folds(chosen.job, chosen.config, slots) == {}  # what is done is not done again
+    assert len(tried) == 4
 
 
 @pytest.mark.parametrize(("place", "done"), [("training", 3), ("writing", 4)])
@@ -177,7 +179,7 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
     def run(name: str, stops: bool = False) -> None:
         sizes = {"clips": 32, "steps": 4, "stack_size": 3}
         chosen = experiment(root, "ststnet", "--stacked=true", results=str(tmp_path / name), **sizes)
-        monkeypatch.setattr(stacks, "experiment", lambda job: chosen)
+        monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
         chosen.cell.describe(chosen.data.clips, chosen.yaml)
         slots, begun = [(fold, 0) for fold in chosen.data.folds], []
         with monkeypatch.context() as patched:
@@ -196,7 +198,7 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
 
             patched.setattr(StackedTask, "training_step", stopped_step)
             patched.setattr(Cell, "write", stopped_write)
-            stacks.run_folds(chosen.job, slots)
+            workers.run_folds(chosen.job, chosen.config, slots)
 
     run("whole")
     with pytest.raises(Stopped):

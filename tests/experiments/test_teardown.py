@@ -10,8 +10,9 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from rich.console import Console
 
 import data_modules
-from experiments import executors, fold, search
-from experiments.fold import Experiment, Outcome
+from experiments import fold, search, workers
+from experiments.experiment import Experiment
+from experiments.fold import Outcome, train, train_stack
 from experiments.jobs import Job
 
 OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=8", "--data.size=32")
@@ -69,8 +70,8 @@ def test_a_spoilt_teardown_changes_nothing(flow_maps, tmp_path, monkeypatch, spo
         options = (*OPTIONS, *MODELS[model], f"--stacked={stacked}")
         chosen = Experiment(Job("flow_maps", model, root=str(flow_maps), cache=str(tmp_path / cache), options=options))
         if stacked:
-            return chosen.train_stack([("smic-s1", 0), ("smic-s2", 1)])
-        return [chosen.train("smic-s1", 0)]
+            return train_stack(chosen, [("smic-s1", 0), ("smic-s2", 1)])
+        return [train(chosen, "smic-s1", 0)]
 
     whole = outcomes("whole")
     spoil(way)
@@ -79,7 +80,7 @@ def test_a_spoilt_teardown_changes_nothing(flow_maps, tmp_path, monkeypatch, spo
 
 
 def test_a_search_stands_a_spoilt_teardown(flow_maps, tmp_path, spoil, monkeypatch):
-    monkeypatch.setattr(executors, "run", lambda work, jobs, devices: enumerate(work(*job) for job in jobs))
+    monkeypatch.setattr(workers, "run", lambda work, jobs, devices: enumerate(work(*job) for job in jobs))
     monkeypatch.setattr(search, "OUTER", 3)
     monkeypatch.setattr(search, "INNER", 2)
 

@@ -9,8 +9,6 @@ from experiments.configuration import parse
 from experiments.jobs import Job
 from mer import InputError
 
-BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
-
 
 def config(*options: str, allow: tuple[str, ...] = ()):
     return parse(Job("flow_maps", "ststnet", options=options, allow=allow)).config
@@ -112,7 +110,6 @@ def test_a_function_is_refused_where_one_would_fit(file, function):
     [
         "model: !!python/object/apply:os.system ['touch /tmp/x']\n",
         "model: !!python/name:os.system\n",
-        BOMB,
         "trainer: " + "[" * 5_000,
         "trainer: {max_steps: " + "9" * 5_000 + "}",
         "x" * (2 << 20),
@@ -127,7 +124,7 @@ def test_a_function_is_refused_where_one_would_fit(file, function):
         "data: null",
         "model: null",
     ],
-    ids=range(16),
+    ids=range(15),
 )
 def test_hostile_yaml_is_one_message(file, text):
     with pytest.raises(InputError) as caught:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from experiments.benchmarks.data import experiment
 from experiments.benchmarks.gpu_check.check import Check, Wrong
-from experiments.fold import Experiment, Outcome
+from experiments.experiment import Experiment
+from experiments.fold import Outcome, train, train_stack
 from experiments.jobs import models
 
 STEPS = 20
@@ -49,7 +50,7 @@ def agrees(model: str, cpu: bool) -> str:
     if model != "mfvan":  # its first stage is trained fold by fold
         chosen = _experiment(model, device, stacked=True)
         slots = [(fold, 0) for fold in list(chosen.data.folds)[:STACK]]
-        apart[f"in a stack of {STACK}"] = _apart(_probabilities(chosen.train_stack(slots)[0]), reference)
+        apart[f"in a stack of {STACK}"] = _apart(_probabilities(train_stack(chosen, slots)[0]), reference)
     figure = ", ".join(f"{value:.1e} {where}" for where, value in apart.items())
     figure += f" from the CPU's (bound {bound:.1e})"
     if not max(apart.values()) <= bound:  # nan is no agreement
@@ -60,7 +61,7 @@ def agrees(model: str, cpu: bool) -> str:
 def alone(chosen: Experiment) -> NDArray[np.float64]:
     """Probabilities of the first fold's clips."""
     shutil.rmtree("cache", ignore_errors=True)  # else a first stage would be taken from there
-    return _probabilities(chosen.train(next(iter(chosen.data.folds)), 0))
+    return _probabilities(train(chosen, next(iter(chosen.data.folds)), 0))
 
 
 def _experiment(model: str, accelerator: str, stacked: bool) -> Experiment:

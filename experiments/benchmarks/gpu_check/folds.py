@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.benchmarks.data import experiment
 from experiments.benchmarks.gpu_check.check import Check, Wrong
+from experiments.fold import train, train_stack
 from experiments.jobs import models
 from mer.training.recorded_step import WARM_UP
 
@@ -38,7 +39,7 @@ def trains(model: str, stacked: bool, precision: str, cpu: bool) -> str:
     options = (*options, f"--stacked={str(stacked).lower()}", f"--trainer.precision={precision}")
     chosen = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else WARM_UP + 3)
     slots = [(fold, 0) for fold in list(chosen.data.folds)[: 2 if stacked else 1]]
-    outcomes = chosen.train_stack(slots) if stacked else [chosen.train(*slot) for slot in slots]
+    outcomes = train_stack(chosen, slots) if stacked else [train(chosen, *slot) for slot in slots]
     for (fold, _), outcome in zip(slots, outcomes, strict=True):
         probabilities = outcome.predictions.filter(regex="^p_").to_numpy()
         if len(probabilities) != len(chosen.data.folds[fold]):

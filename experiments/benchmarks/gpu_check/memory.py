@@ -4,9 +4,10 @@ from functools import partial
 
 import torch
 
-from experiments import stacks
+from experiments import workers
 from experiments.benchmarks.data import experiment
 from experiments.benchmarks.gpu_check.check import NEEDS_A_GPU, Check, Skip, Wrong
+from experiments.fold import train_stack
 
 ROOM = 2 << 30  # bytes that are left free, so that a stack that fills them takes seconds
 MODELS = ("ststnet", "ahmsa_net", "hsta")
@@ -23,24 +24,24 @@ def fits(model: str, cpu: bool) -> str:
         raise Skip(NEEDS_A_GPU)
     chosen = experiment(model, "gpu", "--stacked=true", steps=2)
     slots = [(fold, seed) for seed in range(20) for fold in chosen.data.folds]
-    chosen.train_stack(slots[:2])  # what is only there once: the data, the libraries' own
+    train_stack(chosen, slots[:2])  # what is only there once: the data, the libraries' own
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     ballast = torch.empty(max(0, free - ROOM), dtype=torch.uint8, device="cuda")
     free, _ = torch.cuda.mem_get_info()
-    fitting = stacks._fitting(chosen, slots)
+    fitting = workers.largest_stack(chosen, slots)
     size = min(fitting, len(slots))
-    expected = stacks.OF_MEMORY * free * size / fitting
+    expected = workers.OF_MEMORY * free * size / fitting
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     try:
-        chosen.train_stack(slots[:size])
+        train_stack(chosen, slots[:size])
     except torch.OutOfMemoryError as error:
         raise Wrong(f"{size} folds do not fit into {free / 1e6:.0f} MB, {expected / 1e6:.0f} MB expected") from error
     took = torch.cuda.max_memory_allocated() - before
     del ballast
     figure = f"{size} folds, {expected / 1e6:.0f} MB expected, {took / 1e6:.0f} MB taken"
-    if took * stacks.OF_MEMORY > expected:  # a stack that fills what it may would be out of memory
+    if took * workers.OF_MEMORY > expected:  # a stack that fills what it may would be out of memory
         raise Wrong(figure)
     return figure

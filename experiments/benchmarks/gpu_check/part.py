@@ -17,9 +17,9 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     if options.part != "tests":
-        from experiments import executors
+        from experiments import workers
 
-        executors.settle("cpu" if options.cpu else "0")  # as a worker of a sweep
+        workers.bind_to_device("cpu" if options.cpu else "0")  # as a worker of a sweep
     checks = importlib.import_module(f"experiments.benchmarks.gpu_check.{options.part}").checks(options.cpu)
 
     def tell(row: Row) -> None:

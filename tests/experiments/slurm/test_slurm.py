@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import executors
+from experiments import workers
 from experiments.arguments import parse
 from experiments.cli import main
 from experiments.results import Cell
@@ -114,7 +114,7 @@ def test_printed_jobs_are_those_that_are_submitted(slurm, flow_maps, capsys):
 
 def test_a_job_goes_on_until_no_fold_ends(tmp_path):
     files = [tmp_path / name for name in "abc"]
-    job = FoldsJob(("sweep",), tuple(map(str, files)), missing=3)
+    job = FoldsJob(main, ("sweep",), tuple(map(str, files)), missing=3)
     files[0].touch()
     job = job.checkpoint().function
     assert job.idle == 0
@@ -189,5 +189,5 @@ def test_status_works_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
 def test_a_device_is_one_of_those_that_slurm_gave(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     monkeypatch.setenv("SLURM_JOB_NAME", "mer")
-    executors.settle("1")
+    workers.bind_to_device("1")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"

@@ -18,7 +18,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from data_modules.cache import store
 from experiments import jobs, report
 from experiments.cli import main
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.results import Cell, cells
 from experiments.tracking import Entry, Tracker, configuration, tracker, upload
 from experiments.tracking.runs import commit, run_id, summary

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import data_modules
-from experiments.fold import Experiment
+from experiments.experiment import Experiment
 from experiments.jobs import Job
 from mer.training import recorded_step
 from mer.training.recorded_step import WARM_UP, RecordedStep

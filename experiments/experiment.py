@@ -1,0 +1,86 @@
+"""An experiment: one dataset, model and recipe, resolved; where its predictions lie, and what builds its objects."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jsonargparse import Namespace
+
+from data_modules.base import FlowDataModule
+from data_modules.cache import store
+from experiments.configuration import ALONE, TRAINER, parse, resolved
+from experiments.jobs import Job, load_class
+from experiments.results import Cell
+from mer import InputError
+from mer.training.stacked_task import StackedTask
+from mer.training.task import Task
+
+
+class Experiment:
+    """A job's configuration, and its folds.
+
+    Args:
+        job: What the command line asks for.
+        config: The job's configuration where another process has parsed it already.
+
+    Raises:
+        InputError: If the job names a dataset, model, recipe or option that there is not.
+    """
+
+    def __init__(self, job: Job, config: Namespace | None = None):
+        self.job = job
+        self.cli = parse(job) if config is None else resolved(job, config)
+        self.config: Namespace = self.cli.config
+        objects = self.instantiate()
+        self.data: FlowDataModule = objects.data  # shared by all folds
+        if self.config.stacked and config is None:
+            self._check_stackable(objects.model)
+
+    def _check_stackable(self, task: Task) -> None:
+        """Complain before the first fold of a task that cannot be stacked."""
+        batch = self.data.dummy_batch()
+        few = {name: batch[name][:2] for name in (*self.data.inputs, "target")}
+        try:
+            stack = StackedTask([task, task], noise=(0, 1))
+            stack.check_stackable({name: torch.stack([clips, clips]) for name, clips in few.items()})
+        except ValueError as error:
+            raise InputError(f"{self.job.model_name}: {error}; {ALONE}") from error
+
+    @cached_property
+    def cell(self) -> Cell:
+        """Where the predictions lie."""
+        job, data = self.job, self.data
+        return Cell(Path(job.results), data.name, data.protocol, data.split, job.model_name, self.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that can change a prediction."""
+        config = self.config.as_dict()
+        for place in self.data.path_arguments:
+            config["data"]["init_args"].pop(place)
+        network = load_class(self.config.model.init_args.network.class_path)
+        return store.digest(
+            {
+                "model": config["model"],
+                "data": config["data"],
+                "trainer": {name: config["trainer"][name] for name in TRAINER},
+                "stacked": config["stacked"],
+                "revisions": {"data": self.data.revision, "network": network.revision},
+                "fingerprint": self.data.fingerprint,
+            }
+        )
+
+    @property
+    def yaml(self) -> str:
+        """The resolved configuration."""
+        return self.cli.parser.dump(self.config, skip_link_targets=False)
+
+    def instantiate(self) -> Namespace:
+        """A new ``model``, ``data`` and ``trainer``."""
+        try:
+            return self.cli.parser.instantiate(self.config)
+        except ValueError as error:  # jsonargparse wraps what a constructor says
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            raise InputError(str(cause)) from error
