@@ -104,7 +104,7 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     search = command("search", "choose a recipe among inner folds for each group of subjects, then test it")
     for added in (prepare, train, sweep, search):
         _add_data(added)
-        added.epilog = "Any option of a class may follow, e.g. --model.lr=1e-3 --data.size=56 --trainer.max_steps=200."
+        added.epilog = "Any option of a class may follow, e.g. --data.input_size=56 --trainer.max_steps=200."
     train.add_argument("--fold", required=True, help="the subject to hold out, <database>-<subject>")
     train.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")

@@ -65,7 +65,7 @@ def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path,
 
 
 def test_two_processes_share_a_fold(flow_maps, tmp_path):
-    options = ("--data.size=32", "--data.batch_size=8", "--trainer.max_steps=4", "--model.class_weight_power=0")
+    options = ("--data.input_size=32", "--data.batch_size=8", "--trainer.max_steps=4", "--model.class_weight_power=0")
     options += ("--model.network.name=test_vit", "--trainer.log_every_n_steps=1")
     shared = ("--dataset", "flow_maps", "--root", str(flow_maps), "--model", "timm_baseline", "--fold", "smic-s2")
     shared += ("--results", str(tmp_path), "--devices", "cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
