@@ -200,18 +200,14 @@ class FlowDataModule(LightningDataModule):
         return self.targets[self.train_rows]
 
     @property
-    def steps_per_epoch(self) -> list[int]:
-        """Steps of a pass over the training clips, in a list of one: a fold alone is a stack's only slot."""
-        return [-(-len(self.train_rows) // self.batch_size)]
+    def steps_per_epoch(self) -> int:
+        """Steps of a pass over the training clips."""
+        return -(-len(self.train_rows) // self.batch_size)
 
     @property
     def test_targets(self) -> Tensor:
-        """Classes of the test clips, (1, n), on the CPU."""
-        return self.targets[None, self.folds[self.fold]]
-
-    def by_slot(self, clips: Tensor) -> list[Tensor]:
-        """What belongs to the test clips, out of a tensor (1, n, ...) in a list of one."""
-        return list(clips)
+        """Classes of the test clips, (n,), on the CPU."""
+        return self.targets[self.folds[self.fold]]
 
     def train_dataloader(self) -> Batches:
         """The fold's stream of training batches; processes that train one fold together share each of them.
