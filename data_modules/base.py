@@ -28,9 +28,9 @@ def generator(*key: object) -> torch.Generator:
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
-    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, size, size), which
-    is u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target`` (B,), the class;
-    ``clip`` (B,), the row of ``clips``.
+    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S
+    the ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
+    (B,), the class; ``clip`` (B,), the row of ``clips``.
 
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
@@ -38,7 +38,7 @@ class FlowDataModule(LightningDataModule):
         split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``; with
             ``-without-<fold>`` among the training subjects of that outer fold, the others are no part of the data.
         inputs: Tensors that the model reads; only those are prepared and loaded.
-        size: Side in pixels of the maps and pictures that the model sees.
+        input_size: Side in pixels of the maps and pictures that the model sees.
         batch_size: Clips of a training batch; every batch is full.
         balanced: Draw training clips so that every class is as frequent as any other, instead of in shuffled passes.
         flip: Probability of a horizontal flip of a training clip, which also negates u.
@@ -58,20 +58,22 @@ class FlowDataModule(LightningDataModule):
         protocol: str = "",
         split: str = "loso",
         inputs: tuple[str, ...] = ("flow",),
-        size: int = 28,
+        input_size: int = 28,
         batch_size: int = 32,
         balanced: bool = False,
         flip: float = 0.5,
         shift: int = 0,
     ):
         super().__init__()
-        if size < 8 or batch_size < 1 or not 0 <= flip <= 1:
-            raise InputError(f"size {size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1")
-        if not 0 <= shift < size:
-            raise InputError(f"shift {shift} must be 0 or more and smaller than the map, {size}")
+        if input_size < 8 or batch_size < 1 or not 0 <= flip <= 1:
+            raise InputError(
+                f"input_size {input_size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1"
+            )
+        if not 0 <= shift < input_size:
+            raise InputError(f"shift {shift} must be 0 or more and smaller than the map, {input_size}")
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
-        self.split, self.inputs, self.size, self.batch_size = split, inputs, size, batch_size
+        self.split, self.inputs, self.input_size, self.batch_size = split, inputs, input_size, batch_size
         self.balanced, self.augmentation = balanced, Augmentation(tuple(inputs), flip, shift)
         self.classes = protocols.protocol(self.protocol).classes
         protocols.check_split(split)
@@ -176,7 +178,7 @@ class FlowDataModule(LightningDataModule):
 
     def dummy_batch(self) -> Batch:
         """A batch of the right shapes, to time a step before there are any data."""
-        clips, picture = self.batch_size, (3, self.size, self.size)
+        clips, picture = self.batch_size, (3, self.input_size, self.input_size)
         batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
         batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
         return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "frames", 2), dim=1)}
@@ -198,18 +200,14 @@ class FlowDataModule(LightningDataModule):
         return self.targets[self.train_rows]
 
     @property
-    def steps_per_epoch(self) -> list[int]:
-        """Steps of a pass over the training clips, in a list of one: a fold alone is a stack's only slot."""
-        return [-(-len(self.train_rows) // self.batch_size)]
+    def steps_per_epoch(self) -> int:
+        """Steps of a pass over the training clips."""
+        return -(-len(self.train_rows) // self.batch_size)
 
     @property
     def test_targets(self) -> Tensor:
-        """Classes of the test clips, (1, n), on the CPU."""
-        return self.targets[None, self.folds[self.fold]]
-
-    def by_slot(self, clips: Tensor) -> list[Tensor]:
-        """What belongs to the test clips, out of a tensor (1, n, ...) in a list of one."""
-        return list(clips)
+        """Classes of the test clips, (n,), on the CPU."""
+        return self.targets[self.folds[self.fold]]
 
     def train_dataloader(self) -> Batches:
         """The fold's stream of training batches; processes that train one fold together share each of them.

@@ -33,8 +33,8 @@ class Composite(FlowDataModule):
         databases: Names of the parts, comma-separated.
         cache: As in ``VideoDataModule``, like all that follow.
         workers: Processes that fill it.
-        crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
-        frames: Pictures of a clip that make the input ``frames``.
+        crop_size: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
+        num_frames: Pictures of a clip that make the input ``frames``.
         method: Optical flow, see ``mer.flow``.
         backend: What computes it, ``opencv`` or ``torch``.
         apex: ``sheet`` takes the annotated apex, ``spotted`` spots it in every clip.
@@ -53,8 +53,8 @@ class Composite(FlowDataModule):
         databases: str = "casme2,samm,smic",
         cache: str = "cache",
         workers: int = 1,
-        crop: int = 128,
-        frames: int = 6,
+        crop_size: int = 128,
+        num_frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
         backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
@@ -76,8 +76,8 @@ class Composite(FlowDataModule):
         self._options = {
             "cache": cache,
             "workers": workers,
-            "crop": crop,
-            "frames": frames,
+            "crop_size": crop_size,
+            "num_frames": num_frames,
             "method": method,
             "backend": backend,
             "apex": apex,
@@ -99,7 +99,7 @@ class Composite(FlowDataModule):
                 f"{', '.join(self.databases)}, each as distributed (links will do). Name the folder with DATA=... or "
                 "--root, or the databases with --data.databases."
             )
-        shared = {"protocol": self.protocol, "inputs": self.inputs, "size": self.size, **self._options}
+        shared = {"protocol": self.protocol, "inputs": self.inputs, "input_size": self.input_size, **self._options}
         return {name: DATABASES[name](root=str(folders[name]), **shared) for name in self.databases}
 
     def read_clips(self) -> pd.DataFrame:

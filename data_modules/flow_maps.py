@@ -88,7 +88,7 @@ class FlowMaps(FlowDataModule):
             except InputError as error:
                 problems.append(str(error))
         complain(self.root, problems, "Copy these pictures again, or take their rows out of clips.csv.")
-        return {"flow": torch.cat([resize(_flow(picture), self.size) for picture in maps])}
+        return {"flow": torch.cat([resize(_flow(picture), self.input_size) for picture in maps])}
 
 
 def _flow(picture: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""Many folds of one dataset side by side, for networks that are trained as a stack."""
+"""Several folds of one dataset side by side, for networks that are trained as a stack."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from mer.training.stacked_task import LANES
 
 
 class StackedDataModule(LightningDataModule):
-    """Folds of one data module as the slots of a stack; a batch has a tensor (F, B, ...) for each (B, ...) of a fold.
+    """Folds of one data module as the slots of a stack; what is (B, ...) in a batch of one fold is (F, B, ...) here.
 
-    Every slot has the stream of batches that its fold and seed have when they are trained alone. Test clips are
-    repeated up to a number that is the same for all folds, so that no slot's arithmetic depends on its neighbours.
+    Every slot has the batches that its fold and seed have when they are trained alone. Test clips are repeated up to a
+    number that is the same for all folds, so that no slot's arithmetic depends on the other slots.
 
     Args:
-        data: The data; which fold it holds out does not matter.
+        data: The data; which fold they hold out does not matter.
         slots: Fold and seed of each slot.
     """
 
@@ -45,23 +45,28 @@ class StackedDataModule(LightningDataModule):
 
     @property
     def test_targets(self) -> Tensor:
-        """Classes of the test clips of each slot, (F, n), on the CPU; -1 where a clip is there again."""
-        own = [self.data.targets[self.data.folds[fold]] for fold, _ in self.slots]
-        return torch.stack([pad(targets, (0, self._longest - len(targets)), value=-1) for targets in own])
+        """Classes of the test clips of each slot, (F, n), on the CPU; -1 where a clip is repeated."""
+        targets = [self.data.targets[rows] for rows in self._test_rows]
+        return torch.stack([pad(part, (0, self._padded - len(part)), value=-1) for part in targets])
 
-    def by_slot(self, clips: Tensor) -> list[Tensor]:
-        """What belongs to the test clips of each slot, out of a tensor (F, n, ...) for all of them."""
-        return [one[: len(self.data.folds[fold])] for one, (fold, _) in zip(clips, self.slots, strict=True)]
+    def by_slot(self, tests: Tensor) -> list[Tensor]:
+        """Split a tensor (F, n, ...) of test clips by slot, (m, ...) each, without the repeated clips."""
+        return [slot[: len(rows)] for slot, rows in zip(tests, self._test_rows, strict=True)]
 
     def train_dataloader(self) -> StackedBatches:
         return StackedBatches(self.streams)
 
-    @property
-    def _longest(self) -> int:
-        """Test clips of each slot, with those that are there again."""
-        return -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2  # times an even F: see LANES
-
     def test_dataloader(self) -> list[Batch]:
-        rows = [(rows * self._longest)[: self._longest] for rows in (self.data.folds[fold] for fold, _ in self.slots)]
-        batch = take(self.data.store, torch.tensor(rows).flatten())
-        return [{name: tensor.unflatten(0, (len(rows), -1)) for name, tensor in batch.items()}]
+        repeated = [(rows * self._padded)[: self._padded] for rows in self._test_rows]
+        batch = take(self.data.store, torch.tensor(repeated).flatten())
+        return [{name: tensor.unflatten(0, (len(repeated), -1)) for name, tensor in batch.items()}]
+
+    @property
+    def _test_rows(self) -> list[list[int]]:
+        """Rows of the clip table that each slot tests."""
+        return [self.data.folds[fold] for fold, _ in self.slots]
+
+    @property
+    def _padded(self) -> int:
+        """Test clips of a slot with the repeated ones: F, which is even, times this is a multiple of ``LANES``."""
+        return -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2

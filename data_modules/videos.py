@@ -29,14 +29,14 @@ from mer.transforms import resize
 class VideoDataModule(ReleasedDataModule):
     """Clips as folders of frames, as their authors distribute them.
 
-    Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, size,
-    size), and ``frames``, (B, frames, 3, size, size).
+    Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, S, S), and
+    ``frames``, (B, num_frames, 3, S, S), with S the ``input_size``.
 
     Args:
         cache: Folder of the cache.
         workers: Processes that fill it.
-        crop: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
-        frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
+        crop_size: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
+        num_frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
         method: Optical flow, see ``mer.flow``.
         backend: What computes it: ``opencv`` in processes on the CPU, ``torch`` in batches on all GPUs (TV-L1 alone);
             ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
@@ -53,8 +53,8 @@ class VideoDataModule(ReleasedDataModule):
         self,
         cache: str = "cache",
         workers: int = 1,
-        crop: int = 128,
-        frames: int = 6,
+        crop_size: int = 128,
+        num_frames: int = 6,
         method: Literal["tvl1", "farneback", "dis"] = "tvl1",
         backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
@@ -64,12 +64,12 @@ class VideoDataModule(ReleasedDataModule):
         super().__init__(**kwargs)
         if backend == "torch" and method != "tvl1":
             raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
-        if frames < 2 or frames % 2 or crop < flow.SMALLEST:
+        if num_frames < 2 or num_frames % 2 or crop_size < flow.SMALLEST:
             raise InputError(
-                f"frames {frames} must be even, as they are read in pairs, and 2 or more; crop {crop} {flow.SMALLEST} "
-                "or more, the least that flow is computed on"
+                f"num_frames {num_frames} must be even, as frames are read in pairs, and 2 or more; crop_size "
+                f"{crop_size} must be {flow.SMALLEST} or more, the least that flow is computed on"
             )
-        self.cache, self.workers, self.crop, self.frames = Path(cache), workers, crop, frames
+        self.cache, self.workers, self.crop_size, self.num_frames = Path(cache), workers, crop_size, num_frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
         self.backend = extract_on_gpu.resolve(backend, method, torch.cuda.is_available())
         self.apex, self.head_motion = apex, head_motion
@@ -81,12 +81,14 @@ class VideoDataModule(ReleasedDataModule):
         """The cache of this recipe and these data."""
         recipe = {**self._recipe, "method": self.method, "backend": self.backend, "apex": self.apex}
         recipe["flow_revision"] = flow.REVISION
-        return self._folder(f"{self.method}-{self.crop}", recipe)
+        return self._folder(f"{self.method}-{self.crop_size}", recipe)
 
     @cached_property
     def frames_folder(self) -> Path:
         """The cache of the input ``frames``."""
-        return self._folder(f"frames{self.frames}-{self.crop}", {**self._recipe, "frames": self.frames})
+        return self._folder(
+            f"frames{self.num_frames}-{self.crop_size}", {**self._recipe, "num_frames": self.num_frames}
+        )
 
     def _folder(self, name: str, recipe: dict) -> Path:
         folder = self.cache / self.name / f"{name}-{store.digest(recipe)}"
@@ -104,7 +106,7 @@ class VideoDataModule(ReleasedDataModule):
         return {
             "dataset": self.name,
             "layout": self.layout,
-            "crop": self.crop,
+            "crop_size": self.crop_size,
             "head_motion": self.head_motion,
             "revision": extract.REVISION,
             "data": self.fingerprint,
@@ -165,7 +167,7 @@ class VideoDataModule(ReleasedDataModule):
             for work in self._preparations(row):
                 tensors = self._cached(work, row)
                 for name in loaded.keys() & tensors.keys():
-                    loaded[name].append(resize(tensors[name], self.size))
+                    loaded[name].append(resize(tensors[name], self.input_size))
         return {name: torch.stack(tensors) for name, tensors in loaded.items()}
 
     def read(self, row) -> Batch:
@@ -194,7 +196,7 @@ class VideoDataModule(ReleasedDataModule):
             yield self._flow_preparation(row)
         if "frames" in self.inputs:
             target = store.clip_file(self.frames_folder, row.subject, row.clip)
-            yield FramesPreparation(**self._from(row), target=target, count=self.frames)
+            yield FramesPreparation(**self._from(row), target=target, count=self.num_frames)
 
     def _flow_preparation(self, row) -> FlowPreparation:
         apex = self.footage(row).apex if self.apex == "sheet" else None
@@ -205,7 +207,7 @@ class VideoDataModule(ReleasedDataModule):
         """How the frames of a clip are read and aligned."""
         return {
             "frames": tuple((frame.number, frame.path) for frame in self.footage(row).frames),
-            "size": self.crop,
+            "size": self.crop_size,
             "registered": self.found.registered,
             "remove_head_motion": self.head_motion == "removed",
         }

@@ -1,4 +1,4 @@
-"""What watches a fold while it trains, and changes nothing of it.
+"""Callbacks that watch a fold while it trains, and change nothing of it.
 
 What a fold leaves is taken here, while the trainer holds the device: Lightning takes the weights off a GPU at the end.
 """
@@ -22,7 +22,10 @@ SIDE = 56
 
 
 class HeldOut(Callback):
-    """Predictions and pictures of the held-out clips of each slot; a fold that is trained alone is one slot.
+    """Predicts the held-out clips of a fold, or of every fold of a stack, and keeps pictures of them.
+
+    The tensors of a stack of F folds have a first dimension F, those of a fold alone do not. All arithmetic is on the
+    last dimensions; only what is kept at the end is a list with an item for each fold.
 
     The honest predictions are those at the end. The optimistic ones are those of the first epoch, a pass over the
     training clips, with the highest accuracy on the held-out subject itself: this is how much of the literature picks
@@ -30,39 +33,40 @@ class HeldOut(Callback):
     number or changes a weight, and nothing waits for the device before the training ends.
 
     Attributes:
-        honest: Probabilities (n, K) of each slot, on the CPU.
+        honest: Probabilities (n, K) of each fold, on the CPU.
         optimistic: Likewise.
-        pictures: See ``pictures``, of each slot.
+        pictures: See ``pictures``, of each fold.
     """
 
     def on_train_start(self, trainer: Trainer, task: Task | StackedTask) -> None:
-        """Ask for the clips, and how long a pass of each slot is."""
+        """Ask for the clips, and how many steps a pass has."""
         data, self.batches = trainer.datamodule, 0
         (self.clips,) = data.test_dataloader()
-        self.passes, self.steps = data.steps_per_epoch, torch.tensor(data.steps_per_epoch, device=task.device)
+        self.passes = np.atleast_1d(data.steps_per_epoch)
+        self.steps = torch.tensor(data.steps_per_epoch, device=task.device)
         self.targets = data.test_targets.to(task.device)
         self.correct, self.best = torch.full_like(self.steps, -1), torch.zeros((), device=task.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, task: Task | StackedTask, outputs: object, batch: dict, batch_idx: int
     ) -> None:
-        """Test the slots that are at the end of a pass."""
+        """Test the folds that are at the end of a pass."""
         self.batches += 1
         last = trainer.global_step == trainer.max_steps
-        if not last and all(self.batches % steps for steps in self.passes):
+        if not last and (self.batches % self.passes).all():
             return
         probabilities = predict(trainer, task, self.clips)
-        correct = (probabilities.argmax(dim=2) == self.targets).sum(dim=1)
+        correct = (probabilities.argmax(dim=-1) == self.targets).sum(dim=-1)
         better = (correct > self.correct) & ((self.batches % self.steps == 0) | last)
         self.correct = torch.where(better, correct, self.correct)
-        self.best = torch.where(better[:, None, None], probabilities, self.best)
+        self.best = torch.where(better[..., None, None], probabilities, self.best)
 
     def on_train_end(self, trainer: Trainer, task: Task | StackedTask) -> None:
-        """Take what the fold leaves."""
-        by_slot = trainer.datamodule.by_slot
-        self.honest, self.optimistic = by_slot(predict(trainer, task, self.clips).cpu()), by_slot(self.best.cpu())
-        kept = {name: by_slot(maps) for name, maps in pictures(trainer, task, self.clips).items()}
-        self.pictures = [{name: maps[slot] for name, maps in kept.items()} for slot in range(len(self.honest))]
+        """Take what each fold leaves."""
+        by_fold = trainer.datamodule.by_slot if isinstance(task, StackedTask) else lambda clips: [clips]
+        self.honest, self.optimistic = by_fold(predict(trainer, task, self.clips).cpu()), by_fold(self.best.cpu())
+        kept = {name: by_fold(maps) for name, maps in pictures(trainer, task, self.clips).items()}
+        self.pictures = [{name: maps[fold] for name, maps in kept.items()} for fold in range(len(self.honest))]
 
 
 class FinalWeights(Callback):
@@ -90,18 +94,17 @@ class Curve(DummyLogger):
 
 
 def predict(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> Tensor:
-    """Probabilities of the held-out clips of each slot, (F, n, K), in the precision of the training."""
+    """Probabilities of the held-out clips, (n, K) or (F, n, K), in the precision of the training."""
     with _testing(trainer, task, clips) as batch:
-        probabilities = task.predict_step(batch)
-        return probabilities if isinstance(task, StackedTask) else probabilities[None]
+        return task.predict_step(batch)
 
 
 def pictures(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """What is kept of the held-out clips of each slot for people to look at.
+    """What is kept of the held-out clips for people to look at.
 
     Returns:
-        ``flow`` (F, n, 3, S, S) as the network saw it and ``attention`` (F, n, S, S) in [0, 1], float16, each
-        where the network has it, S at most 56.
+        ``flow`` (n, 3, S, S) as the network saw it and ``attention`` (n, S, S) in [0, 1], where the network has them;
+        of a stack (F, n, ...). float16, S at most 56.
     """
     kept = {}
     with _testing(trainer, task, clips) as batch:
@@ -109,13 +112,12 @@ def pictures(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor
             kept["flow"] = batch["flow"]
         if task.network.shows_attention:
             kept["attention"] = task.attention(batch)
-    small = {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half().numpy() for name, maps in kept.items()}
-    return small if isinstance(task, StackedTask) else {name: maps[None] for name, maps in small.items()}
+    return {name: resize(maps, min(SIDE, maps.shape[-1])).cpu().half().numpy() for name, maps in kept.items()}
 
 
 @contextmanager
 def _testing(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The held-out clips in the training's precision, inside a block in which the task predicts as in the end."""
+    """The held-out clips in the training's precision, inside a block in which the task is as at test time."""
     was_training = task.training
     task.eval()
     with ExitStack() as stack:

@@ -62,7 +62,7 @@ class FoldCLI(LightningCLI):
         parser.link_arguments(
             "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
         )
-        parser.link_arguments("data.init_args.size", f"{network}.init_args.size")
+        parser.link_arguments("data.init_args.input_size", f"{network}.init_args.size")
         parser.link_arguments("model", "data.init_args.inputs", _inputs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:

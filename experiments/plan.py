@@ -211,5 +211,5 @@ def _steps(chosen: Experiment) -> int:
     if limits.max_steps > 0 and limits.max_epochs in (None, -1):
         return limits.max_steps
     epochs = 1000 if limits.max_epochs is None else limits.max_epochs  # Lightning's own where nothing is given
-    steps = epochs * max(chosen.data.steps_per_epoch)
+    steps = epochs * chosen.data.steps_per_epoch
     return min(steps, limits.max_steps) if limits.max_steps > 0 else steps

@@ -11,6 +11,6 @@ class Filmed(FlowMaps):
     available_inputs = ("flow", "onset", "apex", "frames")
 
     def load(self, clips):
-        draws, shape = torch.Generator().manual_seed(0), (3, self.size, self.size)
+        draws, shape = torch.Generator().manual_seed(0), (3, self.input_size, self.input_size)
         frames = torch.randint(256, (len(clips), 2, *shape), dtype=torch.uint8, generator=draws)
         return {**super().load(clips), "frames": frames, "onset": frames[:, 0], "apex": frames[:, 1]}

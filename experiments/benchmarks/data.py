@@ -37,7 +37,7 @@ class Noise(FlowDataModule):
         return {}
 
     def load(self, clips: pd.DataFrame) -> Batch:
-        draws, picture = torch.Generator().manual_seed(0), (3, self.size, self.size)
+        draws, picture = torch.Generator().manual_seed(0), (3, self.input_size, self.input_size)
         shapes = {"flow": picture, "onset": picture, "apex": picture, "frames": (6, *picture)}
         tensors = {name: torch.randn(len(clips), *shapes[name], generator=draws) for name in self.inputs}
         return {name: x if name == "flow" else x.mul(50).add(128).byte() for name, x in tensors.items()}

@@ -40,8 +40,8 @@ def build(model: str, recipe: str, **arguments: object) -> tuple[nn.Module, dict
     """
     settings = Job("synthetic", model, recipe).read_recipe()
     spec, data = settings["model"]["init_args"]["network"], settings.get("data", {})
-    size = data.get("size", inspect.signature(FlowDataModule).parameters["size"].default)
-    frames = data.get("frames", inspect.signature(VideoDataModule).parameters["frames"].default)
+    size = data.get("input_size", inspect.signature(FlowDataModule).parameters["input_size"].default)
+    frames = data.get("num_frames", inspect.signature(VideoDataModule).parameters["num_frames"].default)
     with torch.device("meta"):
         init_args = {**spec.get("init_args", {}), **arguments}
         network = load_class(spec["class_path"])(num_classes=CLASSES, size=size, **init_args).eval()

@@ -63,7 +63,7 @@ def per_epoch(model: str, accelerator: str, folds: int, stacked: bool, passes: i
     """
     data = experiment(model, accelerator, *options).data
     data.hold_out(next(iter(data.folds)), 0)
-    steps, epochs = passes * data.steps_per_epoch[0], TRAINED / data.batch_size
+    steps, epochs = passes * data.steps_per_epoch, TRAINED / data.batch_size
     options = (
         *options,
         f"--trainer.callbacks+={__name__}.Clock",

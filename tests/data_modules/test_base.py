@@ -36,7 +36,7 @@ class TestAugment:
         return {**batch, "flow": torch.randn(8, 3, 9, 9, generator=draws), "target": torch.zeros(8)}
 
     def changed(self, batch, **options):
-        data = CASME2(inputs=("flow", "onset", "frames"), size=9, **options)
+        data = CASME2(inputs=("flow", "onset", "frames"), input_size=9, **options)
         return data.augmentation.apply(batch, data.augmentation.draw(8, generator("a")))
 
     def test_all_inputs_of_a_clip_are_flipped_together(self, batch):

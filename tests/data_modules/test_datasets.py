@@ -31,7 +31,7 @@ def no_faces(monkeypatch):
 
 def load(name: str, root: Path, **options):
     inputs = ("flow", "onset", "apex", "frames")
-    options = {"cache": str(root.parent / "cache"), "crop": 16, "inputs": inputs, **options}
+    options = {"cache": str(root.parent / "cache"), "crop_size": 16, "inputs": inputs, **options}
     return load_class(DATASETS[name])(root=str(root), **options)
 
 
@@ -85,7 +85,7 @@ class TestContract:
         data.hold_out(next(iter(data.folds)), seed=0)
         data.setup()
         (batch,) = data.test_dataloader()
-        clips, picture = len(batch["target"]), (3, data.size, data.size)
+        clips, picture = len(batch["target"]), (3, data.input_size, data.input_size)
         assert batch["flow"].shape == batch["onset"].shape == batch["apex"].shape == (clips, *picture)
         assert batch["frames"].shape == (clips, 6, *picture) and batch["frames"].dtype == torch.uint8
         assert [*batch["frames"][0, :, 0, 0, 0]] == [*range(6)]
@@ -118,7 +118,7 @@ class TestContract:
     def test_another_recipe_has_another_folder(self, data):
         others = [
             load(data.name, data.root, **option)
-            for option in ({"crop": 24}, {"method": "dis"}, {"apex": "spotted"}, {"head_motion": "removed"})
+            for option in ({"crop_size": 24}, {"method": "dis"}, {"apex": "spotted"}, {"head_motion": "removed"})
         ]
         folders = [part.folder for one in (data, *others) for part in one.parts.values()]
         assert len(set(folders)) == len(folders)
@@ -229,7 +229,7 @@ def test_a_composite_lists_its_databases(tmp_path):
     root = trees.megc2019(tmp_path / "data")
     whole = load("megc2019", root)
     assert set(whole.clips["dataset"]) == {"casme2", "samm", "smic"} and len(whole.folds) == 9
-    two = Composite(root=str(root), databases="casme2,samm", protocol="union-3", split="lodo", crop=16)
+    two = Composite(root=str(root), databases="casme2,samm", protocol="union-3", split="lodo", crop_size=16)
     assert list(two.folds) == ["casme2", "samm"]
     with pytest.raises(InputError, match="no folder casme3"):
         Composite(root=str(root), databases="casme2,casme3").all_clips  # noqa: B018

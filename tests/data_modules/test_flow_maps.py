@@ -30,7 +30,7 @@ def test_pictures_of_another_size_are_resampled(own_flow_maps):
     data = data_of(own_flow_maps)
     flow = data.load(data.clips)["flow"]
     assert flow.shape == (18, 3, 28, 28) and flow[0].eq(1).all()
-    assert data_of(own_flow_maps, size=56).store["flow"].shape == (18, 3, 56, 56)
+    assert data_of(own_flow_maps, input_size=56).store["flow"].shape == (18, 3, 56, 56)
 
 
 def test_folds_hold_every_clip_once_and_subjects_are_apart(flow_maps):

@@ -25,7 +25,7 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     right = torch.eye(3)[[0, 1, 2, 0, 1, 2]]  # the classes of the six clips of a subject
     wrong, half = right.roll(1, dims=1), torch.cat([right[:3], right[3:].roll(1, dims=1)])
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
-    monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers)[None])
+    monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers))
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
     table = train(experiment, "smic-s2", seed=0).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
@@ -67,7 +67,7 @@ def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path,
 
 
 def test_two_processes_share_a_fold(flow_maps, tmp_path):
-    options = ("--data.size=32", "--data.batch_size=8", "--trainer.max_steps=4", "--model.class_weight_power=0")
+    options = ("--data.input_size=32", "--data.batch_size=8", "--trainer.max_steps=4", "--model.class_weight_power=0")
     options += ("--model.network.name=test_vit", "--trainer.log_every_n_steps=1")
     shared = ("--dataset", "flow_maps", "--root", str(flow_maps), "--model", "timm_baseline", "--fold", "smic-s2")
     shared += ("--results", str(tmp_path), "--devices", "cpu", "--trainer.devices=2", "--trainer.strategy=ddp")

@@ -20,9 +20,9 @@ def no_faces(monkeypatch):
 def test_every_clip_has_its_picture(tmp_path, name):
     if name == "casme2":
         root = trees.casme2(tmp_path / "data", folder="Cropped", frame="reg_img{}.jpg")
-        data = CASME2(root=str(root), cache=str(tmp_path / "cache"), crop=32)
+        data = CASME2(root=str(root), cache=str(tmp_path / "cache"), crop_size=32)
     else:
-        data = MEGC2019(root=str(trees.megc2019(tmp_path / "data")), cache=str(tmp_path / "cache"), crop=32)
+        data = MEGC2019(root=str(trees.megc2019(tmp_path / "data")), cache=str(tmp_path / "cache"), crop_size=32)
     data.prepare_data()
     page = gallery.write(data, tmp_path / "results")
     text = page.read_text()

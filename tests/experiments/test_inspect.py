@@ -76,4 +76,4 @@ def test_a_missing_folder_is_named(name, tmp_path, capsys):
 
 def test_an_unknown_option_is_named(capsys):
     assert main(["inspect", "casme2", "--data.crp=3"]) == 2
-    assert "--data.crop" in capsys.readouterr().err
+    assert "--data.crop_size" in capsys.readouterr().err

@@ -14,11 +14,11 @@ from experiments.jobs import DEFAULT_MODELS, Job
 from tests import trees
 
 FOLD = "casme2-sub02"
-OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=4", "--data.crop=32")
+OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=4", "--data.crop_size=32")
 OF_MODEL = {
     "ahmsa_net": ("--data.batch_size=32",),  # a stack of smaller batches has more slots
-    "hsta": ("--data.size=32",),
-    "mfvan": ("--data.size=32", "--model.first_stage_steps=3", "--model.network.grid=2"),
+    "hsta": ("--data.input_size=32",),
+    "mfvan": ("--data.input_size=32", "--model.first_stage_steps=3", "--model.network.grid=2"),
 }
 
 
@@ -57,7 +57,7 @@ def weights_of(monkeypatch, tmp_path):
 
         def keep(trainer, task, clips):
             seen.update({name: tensor.clone() for name, tensor in task.state_dict().items()})
-            return torch.full((*torch.atleast_2d(clips["target"]).shape, 5), 1 / 5)
+            return torch.full((*clips["target"].shape, 5), 1 / 5)
 
         monkeypatch.setattr(callbacks, "predict", keep)
         monkeypatch.setattr(callbacks, "pictures", lambda trainer, task, clips: {})

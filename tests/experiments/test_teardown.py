@@ -15,7 +15,7 @@ from experiments.experiment import Experiment
 from experiments.fold import Outcome, train, train_stack
 from experiments.jobs import Job
 
-OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=8", "--data.size=32")
+OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=8", "--data.input_size=32")
 MODELS = {
     "ahmsa_net": ("--model.network.finest=16", "--model.ema_decay=0.5"),
     "hsta": ("--model.ema_decay=0.5",),

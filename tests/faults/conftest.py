@@ -9,7 +9,7 @@ from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
 from tests.faults.commands import contents
 
-OPTIONS = ["--trainer.max_steps=30", "--data.batch_size=8", "--data.crop=64"]
+OPTIONS = ["--trainer.max_steps=30", "--data.batch_size=8", "--data.crop_size=64"]
 
 
 def pytest_addoption(parser):

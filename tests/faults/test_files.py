@@ -39,7 +39,7 @@ KEYS = st.sampled_from(
         "model.network.name",
         "model.network.kernels",
         "model.class_path",
-        "data.size",
+        "data.input_size",
         "data.root",
         "data.inputs",
         "data.protocol",
@@ -95,7 +95,7 @@ CONFIG = {
             "network": {"class_path": "mer.models.ststnet.STSTNet", "init_args": {"dropout": 0.1}},
         },
     },
-    "data": {"class_path": "data_modules.flow_maps.FlowMaps", "init_args": {"size": 28, "flip": 0.5}},
+    "data": {"class_path": "data_modules.flow_maps.FlowMaps", "init_args": {"input_size": 28, "flip": 0.5}},
     "trainer": {"max_steps": 3, "callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]},
 }
 

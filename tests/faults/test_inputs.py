@@ -63,7 +63,7 @@ def read_release(name: str, release: Path, folder: Path, write: Callable[[Path],
     write(root / sheet_of(release).name)
     with contained(folder / "cache"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(extract, "run", trees.prepare_without_faces)
-        data = load_class(DATASETS[name])(root=str(root), cache=str(folder / "cache"), crop=16, size=8)
+        data = load_class(DATASETS[name])(root=str(root), cache=str(folder / "cache"), crop_size=16, input_size=8)
         data.prepare_data()
         assert sorted(row for rows in data.folds.values() for row in rows) == list(range(len(data.clips)))
         assert all(Path(one).resolve().is_relative_to(release.resolve()) for one in data.all_clips["folder"])
@@ -152,7 +152,7 @@ def read_maps(own: Path, folder: Path, sheet: bytes) -> None:
     (root / "pictures").symlink_to(own / "pictures")
     (root / "clips.csv").write_bytes(sheet)
     with contained():
-        data = FlowMaps(root=str(root), size=8)
+        data = FlowMaps(root=str(root), input_size=8)
         data.prepare_data()
         data.setup()
         assert all((root / file).resolve().is_relative_to(own) for file in data.clips["file"])

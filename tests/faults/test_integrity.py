@@ -75,7 +75,7 @@ def clips(tmp_path, monkeypatch):
     root = trees.casme2(tmp_path / "data")
 
     def load():
-        return load_class(DATASETS["casme2"])(root=str(root), cache=str(tmp_path / "cache"), crop=16)
+        return load_class(DATASETS["casme2"])(root=str(root), cache=str(tmp_path / "cache"), crop_size=16)
 
     load().prepare_data()
     return load

@@ -15,7 +15,7 @@ NOT_STACKED = ("mfvan",)  # its first stage is trained fold by fold
 WAYS = ("one by one", "stacked")
 PRECISIONS = ("32-true", "bf16-mixed")
 LEAST = {  # on a CPU
-    "hsta": ("--data.size=32",),
+    "hsta": ("--data.input_size=32",),
     "mfvan": ("--model.first_stage_steps=1",),
     "timm_baseline": ("--model.network.name=test_resnet",),
 }
