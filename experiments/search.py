@@ -26,7 +26,7 @@ from data_modules.cache import store
 from experiments import report
 from experiments.fold import Experiment
 from experiments.jobs import CONFIGS, Job
-from experiments.progress import Fold, counting
+from experiments.progress import Fold, count_done
 from experiments.results import Cell
 from experiments.sweep import name_failures, open_cell, train
 from mer import InputError
@@ -158,7 +158,7 @@ def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> b
     for chosen in dict.fromkeys(chosen for chosen, _, _ in folds):
         chosen.data.prepare_data()
         open_cell(chosen, list(dict.fromkeys(seed for other, _, seed in folds if other is chosen)), console)
-    with counting(folds):
+    with count_done(folds):
         failures = train([fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()], devices, console)
     name_failures(failures, console)
     return not failures

@@ -14,7 +14,7 @@ from experiments.executors import Failure
 from experiments.fold import Experiment
 from experiments.jobs import Job
 from experiments.plan import plan
-from experiments.progress import Display, Fold, counting
+from experiments.progress import Display, Fold, count_done
 from experiments.slurm import submission
 from experiments.slurm.request import Request
 from experiments.tracking import Entry, Tracker
@@ -81,7 +81,7 @@ def sweep(
     pools = dict.fromkeys((chosen, seed) for chosen, _, seed in pending)
     if upload_pictures or tracking.is_trial():  # logged again even where all is trained
         pools = dict.fromkeys((chosen, seed) for chosen in experiments for seed in seeds)
-    with counting([(chosen, fold, seed) for chosen in experiments for seed in seeds for fold in chosen.data.folds]):
+    with count_done([(chosen, fold, seed) for chosen in experiments for seed in seeds for fold in chosen.data.folds]):
         failures = _logged(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
     report.show(Path(jobs[0].results), console, [chosen.cell for chosen in experiments])
     if not folds:

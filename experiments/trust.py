@@ -5,7 +5,7 @@ from yaml import YAMLError
 
 from data_modules import DATASETS
 from experiments.jobs import load_class
-from experiments.plain_yaml import check_yaml
+from experiments.results import check_yaml
 from mer import InputError
 
 PACKAGES = ("mer", "data_modules", "experiments", "torch", "lightning", "timm")
