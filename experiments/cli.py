@@ -127,20 +127,21 @@ def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tup
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from experiments import inspect, jobs
+    from experiments import jobs
+    from experiments.inspection import findings
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
     (job,), _ = _on_devices(_jobs(options), None)
     from experiments.experiment import Experiment
 
     data = Experiment(job).data
-    findings = inspect.inspect(data)
+    content = findings.inspect(data)
     if options.json:
-        print(json.dumps(findings, indent=1))
+        print(json.dumps(content, indent=1))
     else:
-        inspect.show(findings, _console())
+        findings.show(content, _console())
     if options.gallery:
-        from experiments import gallery
+        from experiments.inspection import gallery
 
         data.prepare_data()
         page = gallery.write(data, options.results / "inspect" / data.name)

@@ -1,4 +1,4 @@
-"""Files of predictions: read fast, and believed only where they fit the clips of their fold. No torch."""
+"""Files of predictions, one per fold: read and checked against the clips of the fold. No torch."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 CLIP = ["dataset", "subject", "clip", "target"]
-LARGEST = 10 << 20
+MOST_BYTES = 10 << 20
 """Bytes of a file that are read at most: a clip takes about 200."""
 ROUNDING = 1e-3  # by which the probabilities of a clip may miss 1
 
@@ -37,10 +37,10 @@ def columns(classes: Sequence[str]) -> list[str]:
 def pool(
     files: Mapping[str, Path], clips: pd.DataFrame, folds: Mapping[str, Sequence[int]], classes: Sequence[str]
 ) -> Pool:
-    """Read the files of some folds, and tell those that are what they should be from the others.
+    """Read the files of some folds, and leave out those that are not valid.
 
-    That is: the columns of ``columns``; exactly the clips of the fold with their targets, in the order of the clip
-    table; classes of the protocol; probabilities in [0, 1] with the sum 1; the likeliest class as the prediction.
+    A valid file has: the columns of ``columns``; exactly the clips of the fold with their targets, in the order of the
+    clip table; classes of the protocol; probabilities in [0, 1] with the sum 1; the likeliest class as the prediction.
 
     Args:
         files: By fold.
@@ -54,12 +54,12 @@ def pool(
     faults: dict[str, str] = {}
     for fold, path in files.items():
         try:
-            found = _read(path, [keys[row] for row in folds[fold]], classes)
+            of_fold = _read(path, [keys[row] for row in folds[fold]], classes)
         except (OSError, ValueError, csv.Error) as error:
             faults[fold] = " ".join(str(error).split())[:200]
         else:
-            rows += found
-            owners += [fold] * len(found)
+            rows += of_fold
+            owners += [fold] * len(of_fold)
     table = pd.DataFrame(rows, columns=columns(classes))
     for row, what in _improbable(table, classes):
         faults.setdefault(owners[row], what)
@@ -69,23 +69,23 @@ def pool(
 
 
 def _read(path: Path, clips: Sequence[tuple], classes: Sequence[str]) -> list[list]:
-    """The rows of one file; its words are right.
+    """The rows of one file, with its columns, clips, targets and classes checked, but not its probabilities.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is something else, or holds other clips or classes.
         csv.Error: If it is no table.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"it has over {LARGEST >> 20} MB")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"it has over {MOST_BYTES >> 20} MB")
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = list(csv.reader(file, strict=True)) or [[]]
     if header != columns(classes):
         raise ValueError(f"its columns are {', '.join(header)[:100]}, not {', '.join(columns(classes))}")
     if [tuple(row[:4]) for row in rows] != list(clips):
         others = [row for row, clip in zip(rows, clips) if tuple(row[:4]) != clip]
-        told = f"the first that differs is {' '.join(others[0][:4])[:100]}" if others else f"it has {len(rows)}"
-        raise ValueError(f"its clips and targets are not the {len(clips)} of the fold: {told}")
+        first = f"the first that differs is {' '.join(others[0][:4])[:100]}" if others else f"it has {len(rows)}"
+        raise ValueError(f"its clips and targets are not the {len(clips)} of the fold: {first}")
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"clip {row[2]} has {len(row)} values, not {len(header)}")
@@ -95,16 +95,16 @@ def _read(path: Path, clips: Sequence[tuple], classes: Sequence[str]) -> list[li
 
 
 def _improbable(table: pd.DataFrame, classes: Sequence[str]) -> list[tuple[int, str]]:
-    """Rows whose numbers are no probabilities, or do not belong to the prediction, and why."""
+    """Rows whose numbers are no probabilities, or whose prediction is not the likeliest class, and why."""
     if table.empty:
         return []
     chances = table[[f"p_{name}" for name in classes]].to_numpy(float)
     codes = pd.Categorical(table["prediction"], categories=classes).codes
-    chosen = chances[np.arange(len(table)), codes]
+    predicted = chances[np.arange(len(table)), codes]
     reasons = {
         "its probabilities are not in 0..1": ~((chances >= 0) & (chances <= 1 + ROUNDING)).all(1),
         "its probabilities do not sum to 1": ~(abs(chances.sum(1) - 1) <= ROUNDING),
-        "its prediction is not the likeliest class": ~(chosen == chances.max(1)),
+        "its prediction is not the likeliest class": ~(predicted == chances.max(1)),
     }
     return [
         (row, f"clip {table['clip'][row]}: {what}")

@@ -1,4 +1,4 @@
-"""How far folds are."""
+"""How many folds are done: while a sweep runs, and where it ends before its time."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: o
 
 
 @contextmanager
-def counting(folds: Sequence[Fold]) -> Iterator[None]:
-    """Let what ends the block before its time say how many of the folds are done.
+def count_done(folds: Sequence[Fold]) -> Iterator[None]:
+    """Add how many of the folds are done to the message of what ends the block before its time.
 
     Raises:
         WriteError: If a file cannot be written in the block.
@@ -34,8 +34,8 @@ def counting(folds: Sequence[Fold]) -> Iterator[None]:
 
 
 def _progress(folds: Sequence[Fold]) -> str:
-    """Folds done and left, and the space that these will take."""
-    files = [chosen.cell.file(seed, fold) for chosen, fold, seed in folds]
+    """Folds done and left, and the disk space that the latter will take."""
+    files = [experiment.cell.file(seed, fold) for experiment, fold, seed in folds]
     done = [file for file in files if file.exists()]
     text = f"{len(done)} of {len(files)} folds are done, {len(files) - len(done)} are left"
     if done:
@@ -49,7 +49,7 @@ class Display:
 
     def __init__(self, console: Console, pending: Sequence[Fold]):
         self.console, self.total, self.ended = console, len(pending), 0
-        self.start = self.told = time.monotonic()
+        self.start = self.last_line = time.monotonic()
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,12 +60,13 @@ class Display:
             disable=not console.is_terminal,
         )
         self.tasks: dict[tuple[Cell, int], TaskID] = {}
-        for chosen, _, seed in pending:
-            cell = chosen.cell
+        for experiment, _, seed in pending:
+            cell = experiment.cell
             if (cell, seed) not in self.tasks:
                 name, done = f"{cell.dataset} {cell.model} seed {seed}", len(cell.done(seed))
-                task = self.bars.add_task(name, total=len(cell.folds), completed=done, uf1="", left="")
-                self.tasks[cell, seed] = task
+                self.tasks[cell, seed] = self.bars.add_task(
+                    name, total=len(cell.folds), completed=done, uf1="", left=""
+                )
 
     def __enter__(self) -> "Display":
         self.bars.start()
@@ -75,21 +76,21 @@ class Display:
         self.bars.stop()
 
     def advance(self, folds: Sequence[Fold], failed: Sequence[bool]) -> None:
-        """Count folds that have ended together."""
+        """Count folds that have ended together, and whether each of them has failed."""
         first = not self.ended
         self.ended += len(folds)
         now = time.monotonic()
         left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
-        told = ""
-        for (chosen, fold, seed), lost in zip(folds, failed, strict=True):
-            uf1 = "" if lost else f"{_running(chosen.cell, seed):.3f}"
-            self.bars.update(self.tasks[chosen.cell, seed], advance=not lost, uf1=uf1, left=left)
-            told = f"{chosen.cell.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
-        if not self.console.is_terminal and (first or now - self.told > EVERY or self.ended == self.total):
-            self.told = now
-            self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {told}")
+        last = ""
+        for (experiment, fold, seed), lost in zip(folds, failed, strict=True):
+            uf1 = "" if lost else f"{_running_uf1(experiment.cell, seed):.3f}"
+            self.bars.update(self.tasks[experiment.cell, seed], advance=not lost, uf1=uf1, left=left)
+            last = f"{experiment.cell.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
+        if not self.console.is_terminal and (first or now - self.last_line > EVERY or self.ended == self.total):
+            self.last_line = now
+            self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {last}")
 
 
-def _running(cell: Cell, seed: int) -> float:
+def _running_uf1(cell: Cell, seed: int) -> float:
     """Pooled UF1 of the folds done so far, in which a class may have no clip yet."""
     return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))

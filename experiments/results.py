@@ -1,4 +1,4 @@
-"""Where predictions lie: one file per fold, what is pending, the pooled table. No torch."""
+"""A folder of results: cells, their folds with a file of predictions each, what they share, the pool. No torch."""
 
 import json
 import os
@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, YAMLError
 
 from data_modules import protocols
 from data_modules.cache import store
-from data_modules.cache.store import write_text
+from data_modules.cache.store import whole_file, write_text
 from data_modules.release.clip_table import complain
 from experiments import predictions
-from experiments.plain_yaml import check_yaml
-from experiments.predictions import CLIP, LARGEST, Pool
+from experiments.predictions import CLIP, MOST_BYTES, Pool
 from mer import InputError
+
+DEEPEST = 40  # lists and mappings inside one another
+MOST_CHARACTERS = 1 << 20  # of a configuration
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Cell:
         return self.results / self.dataset / self.protocol / self.split / f"{self.model}-{self.digest}"
 
     @property
+    def label(self) -> str:
+        """The model and the start of the digest, as tables name it."""
+        return f"{self.model} ({self.digest[:6]})"
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return protocols.protocol(self.protocol).classes
 
@@ -55,7 +63,7 @@ class Cell:
         if secret and secret in config:
             raise InputError("an option holds the key for Weights & Biases, which is written nowhere; leave it away")
         for name, text, opens in (("clips.csv", clips.to_csv(index=False), self._has_clips),
-                                  ("config.yaml", config, self._has_config)):  # fmt: skip
+                                  ("config.yaml", config, self.config)):  # fmt: skip
             path = self.folder / name
             if path.exists() and not opens():
                 _move_aside(path)
@@ -83,13 +91,15 @@ class Cell:
         except InputError:
             return False
 
-    def _has_config(self) -> bool:
+    def config(self) -> dict:
+        """The configuration that the folds were trained with; empty if the file is missing or damaged."""
         try:
             text = (self.folder / "config.yaml").read_text()
             check_yaml(text)
-            return isinstance(yaml.safe_load(text), dict)
-        except (OSError, ValueError, yaml.YAMLError):
-            return False
+            config = yaml.safe_load(text)
+        except (OSError, ValueError, YAMLError):
+            return {}
+        return config if isinstance(config, dict) else {}
 
     @cached_property
     def clips(self) -> pd.DataFrame:
@@ -100,8 +110,8 @@ class Cell:
         """
         path = self.folder / "clips.csv"
         try:
-            if path.stat().st_size > LARGEST:
-                raise ValueError(f"it has over {LARGEST >> 20} MB")
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"it has over {MOST_BYTES >> 20} MB")
             clips = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False).fillna("")
             if problems := self._problems(clips):
                 raise ValueError(problems[0])
@@ -124,8 +134,9 @@ class Cell:
         return self.folder / f"seed{seed}" / f"{fold}.csv"
 
     def seeds(self) -> list[int]:
-        found = (path.name.removeprefix("seed") for path in self.folder.glob("seed*") if any(path.glob("*.csv")))
-        return sorted(int(seed) for seed in found if seed.isascii() and seed.isdecimal() and len(seed) < 16)
+        """Those with a file of predictions."""
+        names = (path.name.removeprefix("seed") for path in self.folder.glob("seed*") if any(path.glob("*.csv")))
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 16)
 
     def pool(self, seed: int) -> Pool:
         """All folds of a seed that have a file, read and checked.
@@ -135,11 +146,10 @@ class Cell:
         """
         try:
             with os.scandir(self.folder / f"seed{seed}") as entries:
-                there = {entry.name for entry in entries if entry.is_file()}
+                names = {entry.name for entry in entries if entry.is_file()}
         except OSError:
-            there = set()
-        files = {fold: self.file(seed, fold) for fold in self.folds if f"{fold}.csv" in there}
-        return predictions.pool(files, self.clips, self._rows, self.classes)
+            names = set()
+        return self._pool({fold: self.file(seed, fold) for fold in self.folds if f"{fold}.csv" in names})
 
     def pooled(self, seed: int) -> pd.DataFrame:
         """Predictions of all folds done, one row per clip; empty if there are none."""
@@ -158,13 +168,14 @@ class Cell:
         moved = {}
         for fold in self.pool(seed).faults:
             path = self.file(seed, fold)
-            why = self._fault(fold, path)  # asked again: meanwhile another sweep may have mended it
-            if why and (place := _move_aside(path)):
-                moved[place] = why
+            faults = self._pool({fold: path}).faults  # read again: meanwhile another sweep may have mended it
+            if faults and (place := _move_aside(path)):
+                moved[place] = faults[fold]
         return moved
 
-    def _fault(self, fold: str, path: Path) -> str:
-        return predictions.pool({fold: path}, self.clips, self._rows, self.classes).faults.get(fold, "")
+    def _pool(self, files: Mapping[str, Path]) -> Pool:
+        """Files of predictions, by fold, read and checked."""
+        return predictions.pool(files, self.clips, self._rows, self.classes)
 
     def write(self, seed: int, fold: str, table: pd.DataFrame, facts: dict, pictures: Mapping[str, np.ndarray]) -> None:
         """Write a fold: the pictures of its clips and the facts about its run first, the predictions last.
@@ -173,9 +184,9 @@ class Cell:
             ValueError: If these are no predictions of the fold; nothing is written.
         """
         path = self.file(seed, fold)
-        with store.whole_file(path) as temporary:
+        with whole_file(path) as temporary:
             temporary.write_text(table.to_csv(index=False))
-            if why := self._fault(fold, temporary):
+            if why := self._pool({fold: temporary}).faults.get(fold):
                 raise ValueError(
                     f"{self.model}, {fold}, seed {seed}: {why}. Has the training diverged? Lower --model.lr"
                 )
@@ -190,10 +201,10 @@ class Cell:
             InputError: If the file is missing or not valid.
         """
         path = self.file(seed, fold)
-        found = predictions.pool({fold: path}, self.clips, self._rows, self.classes)
-        if found.faults:
-            raise InputError(f"{path}: is not the result of this fold ({found.faults[fold]}); sweep again")
-        return found.table
+        pool = self._pool({fold: path})
+        if pool.faults:
+            raise InputError(f"{path}: is not the result of this fold ({pool.faults[fold]}); sweep again")
+        return pool.table
 
     def facts(self, seed: int, folds: Iterable[str]) -> list[dict]:
         """Seconds, memory and device of some folds, as far as their files open: nothing depends on them."""
@@ -218,16 +229,34 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+def check_yaml(text: str) -> None:
+    """Refuse YAML that a few lines could make grow without end: aliases, or many collections inside one another.
+
+    Raises:
+        YAMLError: If it is such, or no YAML.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise YAMLError(f"it has over {MOST_CHARACTERS} characters, as no configuration has")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent):
+            raise YAMLError(f"the alias *{event.anchor}: write what it stands for")
+        if depth > DEEPEST:
+            raise YAMLError(f"over {DEEPEST} lists or mappings lie inside one another")
+
+
 def _facts(path: Path) -> dict:
+    """The facts that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
     try:
-        found = json.loads(path.read_text()) if path.is_file() and path.stat().st_size < LARGEST else {}
+        content = json.loads(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else {}
     except (OSError, ValueError, RecursionError):
-        found = {}
-    facts = found if isinstance(found, dict) else {}
-    numbers = {name: facts[name] for name in ("seconds", "peak_memory_mb") if isinstance(facts.get(name), int | float)}
-    valid: dict = {name: value for name, value in numbers.items() if 0 <= value < 1e12}
-    device = facts.get("device")
-    return valid | ({"device": device} if isinstance(device, str) and device.isprintable() else {})
+        content = {}
+    content = content if isinstance(content, dict) else {}
+    numbers = {name: content.get(name) for name in ("seconds", "peak_memory_mb")}
+    facts: dict = {name: n for name, n in numbers.items() if isinstance(n, int | float) and 0 <= n < 1e12}
+    device = content.get("device")
+    return facts | ({"device": device} if isinstance(device, str) and device.isprintable() else {})
 
 
 def _move_aside(path: Path) -> Path | None:

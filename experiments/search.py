@@ -26,7 +26,7 @@ from data_modules.cache import store
 from experiments import report
 from experiments.experiment import Experiment
 from experiments.jobs import CONFIGS, Job
-from experiments.progress import Fold, counting
+from experiments.progress import Fold, count_done
 from experiments.results import Cell
 from experiments.sweep import name_failures, open_cell, train
 from mer import InputError
@@ -167,7 +167,7 @@ def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> b
     for experiment in seeds:
         experiment.data.prepare_data()
         open_cell(experiment, list(seeds[experiment]), console)
-    with counting(folds):
+    with count_done(folds):
         pending = [fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()]
         failures = train(pending, devices, console)
     name_failures(failures, console)

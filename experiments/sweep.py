@@ -16,7 +16,7 @@ from experiments.experiment import Experiment
 from experiments.fold import run
 from experiments.jobs import Job
 from experiments.plan import plan
-from experiments.progress import Display, Fold, counting
+from experiments.progress import Display, Fold, count_done
 from experiments.tracking import Entry, Tracker
 from mer import InputError
 
@@ -82,7 +82,7 @@ def sweep(
     if upload_pictures or tracking.is_trial():  # logged again even where all is trained
         pools = dict.fromkeys((experiment, seed) for experiment in experiments for seed in seeds)
     asked = [(experiment, fold, seed) for experiment in experiments for seed in seeds for fold in experiment.data.folds]
-    with counting(asked):
+    with count_done(asked):
         failures = _train_and_log(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
     report.show(Path(jobs[0].results), console, [experiment.cell for experiment in experiments])
     if not folds:

@@ -8,7 +8,7 @@ class Tables(HTMLParser):
 
     def __init__(self, page: str):
         super().__init__()
-        self.found: dict[str, list[list[str]]] = {}
+        self.tables: dict[str, list[list[str]]] = {}
         self.rows: list[list[str]] | None = None
         self.inside = False
         self.addresses: list[str] = []
@@ -20,7 +20,7 @@ class Tables(HTMLParser):
         self.tags.append(tag)
         self.addresses += [given[name] for name in ("src", "href") if name in given]
         if tag == "table":
-            self.rows = self.found.setdefault(given["id"], [])
+            self.rows = self.tables.setdefault(given["id"], [])
         elif tag == "tr" and self.rows is not None:
             self.rows.append([])
         elif tag in ("td", "th") and self.rows is not None:

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 from data_modules.cache.store import whole_file  # noqa: E402
 from experiments.benchmarks.flow_pairs import film  # noqa: E402
-from experiments.gallery import colours, shades, wheel  # noqa: E402
+from experiments.report.drawing import draw_flow, draw_strain, draw_wheel  # noqa: E402
 from mer.flow import METHODS, optical_flow, strain  # noqa: E402
 from mer.flow.tvl1 import tvl1  # noqa: E402
 
@@ -45,9 +45,9 @@ def example(path: Path, size: int) -> None:
         for axis, frame in ((upper[0], pair[0]), (lower[0], pair[1])):
             axis.imshow(frame, cmap="gray", vmin=0, vmax=255)
         for axis, flow in zip(upper[1:], flows):
-            axis.imshow(colours(flow, full))
+            axis.imshow(draw_flow(flow, full))
         for axis, one in zip(lower[1:], strains):
-            axis.imshow(shades(one, strongest))
+            axis.imshow(draw_strain(one, strongest))
         upper[0].set_ylabel(f"flow, full colour {full:.1f} px")
         lower[0].set_ylabel(f"strain, white {strongest:.2f}")
         for axis, flow in zip(upper[2:], flows[1:]):
@@ -56,7 +56,7 @@ def example(path: Path, size: int) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     legend = axes[0, 0].inset_axes((0.7, 0.0, 0.3, 0.3))
-    legend.imshow(wheel())
+    legend.imshow(draw_wheel())
     legend.set_axis_off()
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=11)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.report import boards, page, terminal
-from experiments.report.boards import seed_status, status
+from experiments.report import page, terminal
+from experiments.report.comparison import read_comparisons, seed_status, status
 from experiments.results import Cell
 from experiments.slurm import records
 from mer import InputError
@@ -15,11 +15,11 @@ __all__ = ["build", "seed_status", "show", "status", "write"]
 
 
 def show(results: Path, console: Console, only: Sequence[Cell] = ()) -> None:
-    """Print the leaderboards, and what SLURM does if they are those of all cells."""
-    found, left_out = boards.read(results, only)
-    if not found:
+    """Print the leaderboards; of all cells, unless some are named, and then with the jobs of SLURM."""
+    comparisons, left_out = read_comparisons(results, only)
+    if not comparisons:
         console.print(f"no fold is done yet under {results}", markup=False)
-    terminal.show(found, left_out, console)
+    terminal.show(comparisons, left_out, console)
     if not only:
         terminal.show_jobs(records.progress(results), console)
 
@@ -34,7 +34,7 @@ def write(results: Path, cache: Path | None = None) -> Path:
     Returns:
         The page.
     """
-    return page.write(*boards.read(results), results, cache)
+    return page.write(*read_comparisons(results), results, cache)
 
 
 def build(results: Path, console: Console, cache: Path | None) -> Path:
@@ -45,11 +45,11 @@ def build(results: Path, console: Console, cache: Path | None) -> Path:
     """
     if not results.is_dir():
         raise InputError(f"{results}: there is no such folder; name the results of a sweep with --results")
-    found, left_out = boards.read(results)
-    if not found:
-        told = "".join(f"\n  left out: {text}" for text in left_out[:20])
+    comparisons, left_out = read_comparisons(results)
+    if not comparisons:
+        reasons = "".join(f"\n  left out: {text}" for text in left_out[:20])
         raise InputError(
-            f"{results}: no fold is done there; run mer sweep first, or name its results with --results{told}"
+            f"{results}: no fold is done there; run mer sweep first, or name its results with --results{reasons}"
         )
-    terminal.show(found, left_out, console)
-    return page.write(found, left_out, results, cache)
+    terminal.show(comparisons, left_out, console)
+    return page.write(comparisons, left_out, results, cache)

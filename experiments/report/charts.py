@@ -8,9 +8,9 @@ from statistics import median
 
 from markupsafe import Markup, escape
 
-from experiments.report.boards import Board, Row
-from experiments.report.figures import interval, number
-from experiments.report.published import HONEST, OPTIMISTIC, published
+from experiments.report.comparison import Comparison, ModelScores
+from experiments.report.formatting import interval, number
+from experiments.report.published import HONEST, OPTIMISTIC, published_scores
 from mer.evaluation import scoring
 
 HEIGHT = 26  # pixels of a chart's row
@@ -45,9 +45,9 @@ class Scale:
     @classmethod
     def over(cls, values: Iterable[float]) -> "Scale":
         """From the tenth below the lowest value to the one above the highest."""
-        found = list(values)
-        low = max(0.0, math.floor(min(found) * 10 - 1e-9) / 10)
-        return cls(low, max(min(1.0, math.ceil(max(found) * 10 + 1e-9) / 10), low + 0.1))
+        values = list(values)
+        low = max(0.0, math.floor(min(values) * 10 - 1e-9) / 10)
+        return cls(low, max(min(1.0, math.ceil(max(values) * 10 + 1e-9) / 10), low + 0.1))
 
     @property
     def ticks(self) -> list[float]:
@@ -61,77 +61,78 @@ class Scale:
         return f"{(value - self.low) / (self.high - self.low) * 100:.2f}%"
 
 
-def forest(board: Board) -> Chart:
+def forest(comparison: Comparison) -> Chart:
     """UF1 with its interval: models with every seed and the optimistic mean, references, published scores."""
-    known = [one for one in published(board.protocol, board.split, board.clips) if one.uf1 is not None]
-    summaries = [*(row.summary for row in board.rows), *board.reference_summaries.values()]
-    kinds = ("honest", "optimistic")
-    figures = [summary[kind]["uf1"] for summary in summaries for kind in kinds if kind in summary]
-    values = [figure[end] for figure in figures for end in ("low", "mean", "high")]
-    scale = Scale.over([*values, *(one.uf1 for one in known if one.uf1 is not None)])
+    papers = published_scores(comparison.protocol, comparison.split, comparison.clips)
+    known = [(paper, paper.uf1) for paper in papers if paper.uf1 is not None]
+    summaries = [*(model.summary for model in comparison.models), *comparison.reference_summaries.values()]
+    scores = [summary[kind]["uf1"] for summary in summaries for kind in ("honest", "optimistic") if kind in summary]
+    ends = [score[end] for score in scores for end in ("low", "mean", "high")]
+    scale = Scale.over([*ends, *(uf1 for _, uf1 in known)])
     bars = []
-    for row in board.rows:
-        honest, optimistic = row.summary["honest"]["uf1"], row.summary["optimistic"]["uf1"]
-        seeds = [scoring.scores(table, board.classes)["uf1"] for table in row.tables] if len(row.tables) > 1 else []
+    for model in comparison.models:
+        honest, optimistic = model.summary["honest"]["uf1"], model.summary["optimistic"]["uf1"]
+        seeds = [scoring.scores(table, comparison.classes)["uf1"] for table in model.tables]
         marks = [
             _whisker(scale, honest, "whisker"),
-            *(_line(scale, seed, 7, "seed") for seed in seeds),
+            *(_line(scale, uf1, 7, "seed") for uf1 in seeds if len(seeds) > 1),
             _at(scale, optimistic["mean"], '<circle class="optimistic" r="4.5"/>'),
             _at(scale, honest["mean"], '<circle class="honest" r="5"/>'),
         ]
         title = (
-            f"{row.name}: honest UF1 {number(honest['mean'])}, interval {interval(honest)}, "
+            f"{model.name}: honest UF1 {number(honest['mean'])}, interval {interval(honest)}, "
             f"optimistic {number(optimistic['mean'])}"
         )
-        bars.append(Bar("model", row.name, number(honest["mean"]), _drawing(scale, marks, title)))
-    for name, summary in board.reference_summaries.items():
+        bars.append(Bar("model", model.name, number(honest["mean"]), _drawing(scale, marks, title)))
+    for name, summary in comparison.reference_summaries.items():
         uf1 = summary["honest"]["uf1"]
         marks = [
             _whisker(scale, uf1, "whisker faint"),
             _at(scale, uf1["mean"], '<rect class="reference" x="-4" y="-4" width="8" height="8"/>'),
         ]
         bars.append(Bar("reference", name, number(uf1["mean"]), _drawing(scale, marks, f"{name}: {interval(uf1)}")))
-    for one in known:
-        assert one.uf1 is not None
-        look = {OPTIMISTIC: "diamond optimistic", HONEST: "diamond known"}.get(one.epoch, "diamond")
-        marks = [_at(scale, one.uf1, f'<path class="{look}" d="{_DIAMOND}"/>')]
-        title = f"{one.method}, published: epoch chosen {one.epoch}"
-        bars.append(Bar("published", one.method, number(one.uf1), _drawing(scale, marks, title)))
+    for paper, uf1 in known:
+        look = {OPTIMISTIC: "diamond optimistic", HONEST: "diamond known"}.get(paper.epoch, "diamond")
+        marks = [_at(scale, uf1, f'<path class="{look}" d="{_DIAMOND}"/>')]
+        title = f"{paper.method}, published: epoch chosen {paper.epoch}"
+        bars.append(Bar("published", paper.method, number(uf1), _drawing(scale, marks, title)))
     return Chart(bars, _axis(scale))
 
 
-def strips(board: Board) -> Chart:
+def strips(comparison: Comparison) -> Chart:
     """Every subject's share of right clips, a dot per subject."""
     scale = Scale(0, 1)
-    return Chart([_strip(board, row, scale) for row in board.rows], _axis(scale, percent=True))
+    bars = [_strip(model, comparison.databases, scale) for model in comparison.models]
+    return Chart(bars, _axis(scale, percent=True))
 
 
-def _strip(board: Board, row: Row, scale: Scale) -> Bar:
-    right: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for table in row.tables:
-        hits = (table["target"] == table["prediction"]).tolist()
-        for dataset, subject, hit in zip(table["dataset"], table["subject"], hits, strict=True):
-            right[dataset, subject].append(hit)
-    shares = sorted((sum(hits) / len(hits), len(hits), *who) for who, hits in right.items())
-    stacks: dict[int, list] = defaultdict(list)
-    for share, clips, dataset, subject in shares:
-        stacks[round(share * 50)].append((share, clips // len(row.tables), dataset, subject))
+def _strip(model: ModelScores, databases: Sequence[str], scale: Scale) -> Bar:
+    hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for table in model.tables:
+        right = (table["target"] == table["prediction"]).tolist()
+        for dataset, subject, hit in zip(table["dataset"], table["subject"], right, strict=True):
+            hits[dataset, subject].append(hit)
+    stacks: dict[int, list[tuple[str, str]]] = defaultdict(list)  # of dots at about the same place
+    shares = {who: sum(of_subject) / len(of_subject) for who, of_subject in hits.items()}
+    for who in sorted(shares):
+        stacks[round(shares[who] * 50)].append(who)
     tallest = max(map(len, stacks.values()))
     step = min(7.0, 84 / tallest)
     height = max(HEIGHT, math.ceil(tallest * step) + 12)
     marks = []
-    for stack in stacks.values():
-        for index, (share, clips, dataset, subject) in enumerate(sorted(stack, key=lambda one: one[2:])):
-            shift = (index - (len(stack) - 1) / 2) * step
+    for place in sorted(stacks):
+        for index, (dataset, subject) in enumerate(stacks[place]):
+            share, clips = shares[dataset, subject], len(hits[dataset, subject]) // len(model.tables)
+            shift = (index - (len(stacks[place]) - 1) / 2) * step
             radius = min(2 + math.sqrt(clips) * 0.55, 5.5)
-            colour = board.databases.index(dataset) % 4
+            colour = databases.index(dataset) % 4
             title = escape(f"{dataset} {subject}: {share:.0%} of {clips} clip{'' if clips == 1 else 's'}")
             dot = f'<circle class="subject c{colour}" cy="{shift:.1f}" r="{radius:.1f}"><title>{title}</title></circle>'
             marks.append(_at(scale, share, dot))
-    middle = median(share for share, *_ in shares)
+    middle = median(shares.values())
     marks.append(_line(scale, middle, height / 2 - 2, "median"))
-    title = f"{row.name}: share of right clips of {len(shares)} subjects, median {middle:.0%}"
-    return Bar("model", row.name, f"{middle:.0%}", _drawing(scale, marks, title, height))
+    title = f"{model.name}: share of right clips of {len(shares)} subjects, median {middle:.0%}"
+    return Bar("model", model.name, f"{middle:.0%}", _drawing(scale, marks, title, height))
 
 
 def _drawing(scale: Scale, marks: Sequence[str], title: str, height: int = HEIGHT) -> Markup:
@@ -151,8 +152,8 @@ def _axis(scale: Scale, percent: bool = False) -> Markup:
     return Markup(f'<svg class="track axis" height="18" aria-hidden="true">{"".join(texts)}</svg>')
 
 
-def _whisker(scale: Scale, figure: dict, look: str) -> str:
-    ends = [scale.place(figure[end]) for end in ("low", "high")]
+def _whisker(scale: Scale, score: dict, look: str) -> str:
+    ends = [scale.place(score[end]) for end in ("low", "high")]
     caps = "".join(f'<line class="{look}" x1="{end}" x2="{end}" y1="-4" y2="4"/>' for end in ends)
     return f'<line class="{look}" x1="{ends[0]}" x2="{ends[1]}" y1="0" y2="0"/>{caps}'
 

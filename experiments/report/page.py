@@ -8,12 +8,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data_modules.cache.store import write_text
-from experiments.report import charts, maps, pictures, tables
-from experiments.report.answers import Answer, answers
-from experiments.report.boards import Board
-from experiments.report.figures import interval, number, p_value, signed
-from experiments.report.recipes import recipes
-from experiments.report.tables import Line, Table
+from experiments.report import charts, surest_clips, tables
+from experiments.report.comparison import Comparison
+from experiments.report.conclusions import Conclusion, conclusions
+from experiments.report.formatting import interval, number, p_value, signed
+from experiments.report.kept_maps import THIRDS, MeanMaps, mean_maps, thirds
+from experiments.report.tables import MODEL, Line, Table
 from mer import __version__
 
 NOTE = (
@@ -31,73 +31,74 @@ REFERENCES = (
 
 @dataclass(frozen=True)
 class Section:
-    """A board with all that the page shows of it."""
+    """A comparison with all that the page shows of it."""
 
-    board: Board
+    comparison: Comparison
     cache: Path | None
 
     @cached_property
-    def means(self) -> dict[str, maps.Mean]:
-        found = {row.name: maps.mean(row) for row in self.board.rows}
-        return {name: mean for name, mean in found.items() if mean is not None}
+    def means(self) -> dict[str, MeanMaps]:
+        means = {model.name: mean_maps(model) for model in self.comparison.models}
+        return {name: maps for name, maps in means.items() if maps is not None}
 
     @cached_property
-    def answers(self) -> list[Answer]:
-        return answers(self.board, self.means)
+    def conclusions(self) -> list[Conclusion]:
+        return conclusions(self.comparison, self.means)
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        made = {
-            "leaderboard": tables.leaderboard(self.board),
-            "recipes": recipes(self.board),
-            "published": tables.literature(self.board),
-            "comparisons": tables.comparisons(self.board),
-            "databases": tables.databases(self.board),
-            "classes": tables.classes(self.board),
-            "optimism": tables.optimism(self.board),
+        """The tables that have a line, by name."""
+        all_tables = {
+            "leaderboard": tables.leaderboard(self.comparison),
+            "recipes": tables.recipes(self.comparison),
+            "published": tables.literature(self.comparison),
+            "comparisons": tables.paired_tests(self.comparison),
+            "databases": tables.databases(self.comparison),
+            "classes": tables.classes(self.comparison),
+            "optimism": tables.optimism(self.comparison),
             "attention": self._thirds(),
-            "costs": tables.costs(self.board),
+            "costs": tables.costs(self.comparison),
         }
-        return {name: table for name, table in made.items() if table is not None and table.lines}
+        return {name: table for name, table in all_tables.items() if table is not None and table.lines}
 
     @cached_property
     def confusions(self) -> list[tuple[Table, list[list[float]]]]:
-        """A table per model, and each count as a share of its true class."""
-        return [(table, _shares(table)) for table in map(tables.confusion, self.board.rows)]
+        """A table per model, and every count as a share of its true class."""
+        return [(table, _shares(table)) for table in map(tables.confusion, self.comparison.models)]
 
     @cached_property
     def forest(self) -> charts.Chart:
-        return charts.forest(self.board)
+        return charts.forest(self.comparison)
 
     @cached_property
     def strips(self) -> charts.Chart:
-        return charts.strips(self.board)
+        return charts.strips(self.comparison)
 
     @cached_property
-    def mean_maps(self) -> dict[str, list[dict]]:
-        return {name: pictures.mean_maps(mean) for name, mean in self.means.items()}
+    def mean_maps(self) -> dict[str, list[dict[str, str]]]:
+        return {name: surest_clips.draw_mean_maps(maps) for name, maps in self.means.items()}
 
     @cached_property
-    def gallery(self) -> pictures.Gallery | None:
-        return pictures.gallery(self.board, self.cache)
+    def gallery(self) -> surest_clips.Gallery | None:
+        return surest_clips.gallery(self.comparison, self.cache)
 
     @property
     def counts(self) -> str:
-        """How much of what there is."""
-        clips = self.board.clips
+        """How many clips, subjects and classes."""
+        clips = self.comparison.clips
         subjects = len(clips.drop_duplicates(["dataset", "subject"]))
-        return f"{len(clips):,} clips, {subjects} subjects, {len(self.board.classes)} classes"
+        return f"{len(clips):,} clips, {subjects} subjects, {len(self.comparison.classes)} classes"
 
-    def _thirds(self) -> Table | None:
+    def _thirds(self) -> Table:
         lines = []
-        for name, mean in self.means.items():
-            for one, share in mean.attention.items():
-                moved = map(number, maps.thirds(mean.motion[one])) if one in mean.motion else [""] * 3
-                lines.append(Line("model", (name, one, *map(number, maps.thirds(share)), *moved)))
+        for name, maps in self.means.items():
+            for label, share in maps.attention.items():
+                motion = map(number, thirds(maps.motion[label])) if label in maps.motion else [""] * 3
+                lines.append(Line(MODEL, (name, label, *map(number, thirds(share)), *motion)))
         return Table(
-            f"{self.board.key}-attention",
+            f"{self.comparison.key}-attention",
             "Where attention lies, and where the face moves",
-            ("model", "true class", *(f"{what}, {place}" for what in ("attention", "motion") for place in maps.THIRDS)),
+            ("model", "true class", *(f"{what}, {place}" for what in ("attention", "motion") for place in THIRDS)),
             tuple(lines),
             "Shares of the thirds of the crop, which hold brows and eyes, nose and cheeks, mouth and chin; every clip "
             "counts the same, all seeds. Motion is the length of the flow.",
@@ -105,22 +106,21 @@ class Section:
         )
 
 
-def write(boards: Sequence[Board], left_out: Sequence[str], results: Path, cache: Path | None) -> Path:
+def write(comparisons: Sequence[Comparison], left_out: Sequence[str], results: Path, cache: Path | None) -> Path:
     """Write both.
 
     Args:
-        boards: What there is to show; with none, the page says so.
-        left_out: Files that are no results, and why; only their number is told, as their paths are this machine's.
+        comparisons: What there is to show; with none, the page says so.
+        left_out: Files that are no results, and why; the page gives only their number, as paths are this machine's.
         results: The results folder.
         cache: Where the faces of the gallery are; None leaves them out.
 
     Returns:
         The page.
     """
-    sections = [Section(board, cache) for board in boards]
-    told = f"{len(left_out)} damaged file(s) are left out; `mer status` names them." if left_out else ""
-    texts = {"report.md": markdown(sections, told), "index.html": html(sections, told)}
-    for name, text in texts.items():
+    sections = [Section(comparison, cache) for comparison in comparisons]
+    note = f"{len(left_out)} damaged file(s) are left out; `mer status` names them." if left_out else ""
+    for name, text in {"report.md": markdown(sections, note), "index.html": html(sections, note)}.items():
         write_text(results / "report" / name, text.encode("utf-8", "backslashreplace").decode())
     return results / "report/index.html"
 
@@ -145,7 +145,7 @@ def html(sections: Sequence[Section], left_out: str = "") -> str:
 
 
 def markdown(sections: Sequence[Section], left_out: str = "") -> str:
-    """The same answers and tables, without charts and pictures."""
+    """The same conclusions and tables, without charts and pictures."""
     lines = ["# Micro-expression recognition, leaving subjects out", "", NOTE, "", REFERENCES, ""]
     lines += [left_out, ""] if left_out else []
     if not sections:
@@ -153,8 +153,8 @@ def markdown(sections: Sequence[Section], left_out: str = "") -> str:
     if overview := _overview(sections):
         lines += [f"## {overview.title}", "", *overview.markdown()]
     for section in sections:
-        lines += [f"## {section.board.title}", "", f"{section.counts}.", ""]
-        lines += [f"- {each.question} **{each.headline}** {each.detail}" for each in section.answers] + [""]
+        lines += [f"## {section.comparison.title}", "", f"{section.counts}.", ""]
+        lines += [f"- {item.question} **{item.answer}** {item.detail}" for item in section.conclusions] + [""]
         for name, table in section.tables.items():
             lines += [f"### {table.title}", "", *table.markdown()]
             lines += [table.note, ""] if table.note else []
@@ -165,14 +165,17 @@ def markdown(sections: Sequence[Section], left_out: str = "") -> str:
 
 
 def _overview(sections: Sequence[Section]) -> Table | None:
-    """The first of every board, where there are several."""
+    """The best model of every comparison, where there are several."""
     if len(sections) < 2:
         return None
     lines = []
-    for section in sections:
-        best, margin = section.board.rows[0], _margin(section.board)
+    for comparison in (section.comparison for section in sections):
+        best, margin = comparison.models[0], ("", "", "")
+        test = comparison.test(best.name, comparison.next.name) if comparison.next else None
+        if test:
+            margin = (test.second, signed(test.difference), p_value(test.corrected))
         uf1 = best.summary["honest"]["uf1"]
-        lines.append(Line("model", (section.board.title, best.name, number(uf1["mean"]), interval(uf1), *margin)))
+        lines.append(Line(MODEL, (comparison.title, best.name, number(uf1["mean"]), interval(uf1), *margin)))
     return Table(
         "overview",
         "Every dataset, protocol and split",
@@ -180,13 +183,6 @@ def _overview(sections: Sequence[Section]) -> Table | None:
         tuple(lines),
         texts=(0, 1, 4),
     )
-
-
-def _margin(board: Board) -> tuple[str, str, str]:
-    compared = board.compared(board.rows[0], board.next) if board.next else None
-    if compared is None:
-        return ("", "", "")
-    return (compared.second, signed(compared.difference), p_value(compared.corrected))
 
 
 def _shares(table: Table) -> list[list[float]]:

@@ -75,7 +75,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
 }  # fmt: skip
 
 
-def published(name: str, split: str, clips: pd.DataFrame) -> tuple[Published, ...]:
+def published_scores(name: str, split: str, clips: pd.DataFrame) -> tuple[Published, ...]:
     """What has been published for exactly these folds.
 
     Args:
@@ -87,14 +87,13 @@ def published(name: str, split: str, clips: pd.DataFrame) -> tuple[Published, ..
     Returns:
         Best last, as listed; empty where the data or the folds are others.
     """
-    expected = protocol(name).parts
-    classes = protocol(name).classes
-    found = {
+    rules = protocol(name)
+    counts = {
         str(database): (
             len(rows),
             rows["subject"].nunique(),
-            tuple(int((rows["target"] == one).sum()) for one in classes),
+            tuple(int((rows["target"] == label).sum()) for label in rules.classes),
         )
         for database, rows in clips.groupby("dataset")
     }
-    return PUBLISHED.get(name, ()) if split == "loso" and found == expected else ()
+    return PUBLISHED.get(name, ()) if split == "loso" and counts == rules.parts else ()

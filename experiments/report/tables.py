@@ -1,15 +1,16 @@
 """The tables, as text: the same for the page, for Markdown and for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from experiments.report.boards import Board, Row
-from experiments.report.figures import interval, number, p_value, signed, spread
-from experiments.report.published import HONEST, OPTIMISTIC, Published, published
+from experiments.report.comparison import Comparison, ModelScores
+from experiments.report.formatting import interval, number, p_value, signed, spread
+from experiments.report.published import HONEST, OPTIMISTIC, Published, published_scores
 from mer.evaluation import scoring
 
 MODEL, REFERENCE, LITERATURE = "model", "reference", "published"
+NO_OPTIONS = ("root", "cache", "workers", "accelerator", "devices")  # in a configuration, but no part of the recipe
 
 
 @dataclass(frozen=True)
@@ -47,36 +48,69 @@ class Table:
         return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows] + [""]
 
 
-def leaderboard(board: Board) -> Table:
+def leaderboard(comparison: Comparison) -> Table:
     """Models, then references; honest scores rank."""
     header = (
         "model", "seeds", "folds", "UF1", "95 % interval", "UAR", "UAR interval", "accuracy", "accuracy interval",
         "seeds together, UF1", "optimistic UF1",
     )  # fmt: skip
-    lines = [Line(MODEL, _scores(row)) for row in board.rows]
-    for name, summary in board.reference_summaries.items():
-        honest, clips = summary["honest"], len(board.references[name])
-        label = name if clips == len(board.clips) else f"{name} ({clips} of {len(board.clips)} clips)"
-        lines.append(Line(REFERENCE, (label, "", "", *_three(honest), "", "")))
-    unfinished = [row.name for row in board.rows if not row.complete]
-    note = f"Not finished, so last and not ranked: {', '.join(unfinished)}." if unfinished else ""
-    if board.unlike:
-        note += f" Not on the clips of the first, so not comparable here: {', '.join(board.unlike)}; "
-        note += "the tests below are on the clips in common."
-    return Table(f"{board.key}-leaderboard", "Leaderboard", header, tuple(lines), note.strip())
+    lines = []
+    for model in comparison.models:
+        seeds, folds = str(len(model.seeds)), f"{model.done} / {model.total}"
+        optimistic = spread(model.summary["optimistic"]["uf1"])
+        together = ""
+        if model.ensemble is not None:
+            together = number(scoring.scores(model.ensemble, comparison.classes)["uf1"])
+        honest = _with_intervals(model.summary["honest"])
+        lines.append(Line(MODEL, (model.name, seeds, folds, *honest, together, optimistic)))
+    for name, summary in comparison.reference_summaries.items():
+        clips, whole = len(comparison.references[name]), len(comparison.clips)
+        label = name if clips == whole else f"{name} ({clips} of {whole} clips)"
+        lines.append(Line(REFERENCE, (label, "", "", *_with_intervals(summary["honest"]), "", "")))
+    notes = []
+    if unfinished := [model.name for model in comparison.models if not model.complete]:
+        notes.append(f"Not finished, so last and not ranked: {', '.join(unfinished)}.")
+    if comparison.on_other_clips:
+        notes.append(
+            f"Not on the clips of the first, so not comparable here: {', '.join(comparison.on_other_clips)}; "
+            "the tests below are on the clips in common."
+        )
+    return Table(f"{comparison.key}-leaderboard", "Leaderboard", header, tuple(lines), " ".join(notes))
 
 
-def literature(board: Board) -> Table | None:
-    """Published scores of the same protocol."""
-    found = published(board.protocol, board.split, board.clips)
-    if not found:
+def recipes(comparison: Comparison) -> Table | None:
+    """The options in which recipes of one model differ; None if no model has two."""
+    names = [model.cell.model for model in comparison.models]
+    if len(set(names)) == len(names):
         return None
-    lines = [
-        Line(LITERATURE, (one.method, number(one.uf1), number(one.uar), number(one.accuracy), one.epoch, _source(one)))
-        for one in found
-    ]
+    lines = []
+    for name in dict.fromkeys(names):
+        options = {
+            model.name: dict(_flat(model.cell.config())) for model in comparison.models if model.cell.model == name
+        }
+        for option in sorted(set().union(*options.values())):
+            values = {recipe: of_recipe.get(option, "") for recipe, of_recipe in options.items()}
+            if len(set(values.values())) > 1:
+                lines += [Line(MODEL, (recipe, option, value)) for recipe, value in values.items()]
     return Table(
-        f"{board.key}-published",
+        f"{comparison.key}-recipes",
+        "What differs between recipes",
+        ("model", "option", "value"),
+        tuple(lines),
+        "Recipes of one model whose options are all alike differ in their data or in a revision of the code.",
+        (0, 1, 2),
+    )
+
+
+def literature(comparison: Comparison) -> Table:
+    """Published scores of the same protocol."""
+    lines = []
+    for paper in published_scores(comparison.protocol, comparison.split, comparison.clips):
+        source = paper.source + (f"; {paper.remark}" if paper.remark else "")
+        scores = map(number, (paper.uf1, paper.uar, paper.accuracy))
+        lines.append(Line(LITERATURE, (paper.method, *scores, paper.epoch, source)))
+    return Table(
+        f"{comparison.key}-published",
         "Published under the same protocol",
         ("method", "UF1", "UAR", "accuracy", "epoch chosen", "source"),
         tuple(lines),
@@ -86,66 +120,52 @@ def literature(board: Board) -> Table | None:
     )
 
 
-def databases(board: Board) -> Table | None:
-    """UF1 and UAR of each database, from the same predictions."""
-    names = board.databases
+def databases(comparison: Comparison) -> Table | None:
+    """UF1 and UAR of each database, from the same predictions; None if there is but one."""
+    names = comparison.databases
     if len(names) < 2:
         return None
     header = ("model", *(f"{name} {score}" for name in names for score in ("UF1", "interval", "UAR")))
-    lines = [Line(MODEL, (row.name, *_parts(row.summary["parts"], names))) for row in board.rows]
-    for name, summary in board.reference_summaries.items():
-        lines.append(Line(REFERENCE, (name, *_parts(summary["parts"], names))))
-    for one in published(board.protocol, board.split, board.clips):
-        if one.parts:
-            texts = [text for name in names for text in (number(one.parts[name][0]), "", number(one.parts[name][1]))]
-            lines.append(Line(LITERATURE, (marked(one), *texts)))
-    counts = {name: board.clips[board.clips["dataset"] == name] for name in names}
-    note = "; ".join(
-        f"{name}: {len(rows)} clips, {rows['subject'].nunique()} subjects" for name, rows in counts.items()
-    )
-    lacking = [
-        f"{name} has no clip of {', '.join(absent)}, which count 0 there"
-        for name, rows in counts.items()
-        if (absent := [one for one in board.classes if one not in set(rows["target"])])
+    lines = [
+        Line(kind, (name, *_by_database(summary["parts"], names))) for kind, name, summary in _summaries(comparison)
     ]
-    return Table(f"{board.key}-databases", "By database", header, tuple(lines), ". ".join([note, *lacking]) + ".")
+    for paper in published_scores(comparison.protocol, comparison.split, comparison.clips):
+        if paper.parts:
+            scores = (paper.parts[name] for name in names)
+            texts = (text for uf1, uar in scores for text in (number(uf1), "", number(uar)))
+            lines.append(Line(LITERATURE, (_marked(paper), *texts)))
+    notes, absences = [], []
+    for name in names:
+        clips = comparison.clips[comparison.clips["dataset"] == name]
+        notes.append(f"{name}: {len(clips)} clips, {clips['subject'].nunique()} subjects")
+        if absent := [label for label in comparison.classes if label not in set(clips["target"])]:
+            absences.append(f"{name} has no clip of {', '.join(absent)}, which count 0 there")
+    note = ". ".join(["; ".join(notes), *absences]) + "."
+    return Table(f"{comparison.key}-databases", "By database", header, tuple(lines), note)
 
 
-def classes(board: Board) -> Table:
+def classes(comparison: Comparison) -> Table:
     """F1 and recall of each class."""
-    header = ("model", *(f"{name} {score}" for name in board.classes for score in ("F1", "recall")))
-    summaries = [(MODEL, row.name, row.summary) for row in board.rows]
-    summaries += [(REFERENCE, name, summary) for name, summary in board.reference_summaries.items()]
-    lines = [
-        Line(
-            kind,
-            (
-                name,
-                *(spread(of[one][score]) for of in [summary["classes"]] for one in of for score in ("f1", "recall")),
-            ),
-        )
-        for kind, name, summary in summaries
-    ]
-    counts = board.clips["target"].value_counts()
-    note = ", ".join(f"{name} {counts.get(name, 0)}" for name in board.classes)
-    return Table(f"{board.key}-classes", "By class", header, tuple(lines), f"Clips: {note}.")
+    header = ("model", *(f"{name} {score}" for name in comparison.classes for score in ("F1", "recall")))
+    lines = []
+    for kind, name, summary in _summaries(comparison):
+        texts = [spread(scores[score]) for scores in summary["classes"].values() for score in ("f1", "recall")]
+        lines.append(Line(kind, (name, *texts)))
+    counts = comparison.clips["target"].value_counts()
+    note = ", ".join(f"{name} {counts.get(name, 0)}" for name in comparison.classes)
+    return Table(f"{comparison.key}-classes", "By class", header, tuple(lines), f"Clips: {note}.")
 
 
-def comparisons(board: Board) -> Table:
+def paired_tests(comparison: Comparison) -> Table:
     """Paired permutation tests."""
-    lines = [
-        Line(
-            MODEL,
-            (
-                each.first, each.second, str(each.subjects), str(each.clips), str(each.seeds),
-                signed(each.difference), f"{signed(each.low)} .. {signed(each.high)}", p_value(each.p),
-                p_value(each.corrected),
-            ),
-        )
-        for each in board.comparisons
-    ]  # fmt: skip
+    lines = []
+    for test in comparison.tests:
+        counts = map(str, (test.subjects, test.clips, test.seeds))
+        ends = f"{signed(test.low)} .. {signed(test.high)}"
+        p_values = map(p_value, (test.p, test.corrected))
+        lines.append(Line(MODEL, (test.first, test.second, *counts, signed(test.difference), ends, *p_values)))
     return Table(
-        f"{board.key}-comparisons",
+        f"{comparison.key}-comparisons",
         "Is the difference more than chance?",
         ("model", "against", "subjects", "clips", "seeds", "UF1 difference", "95 % interval", "p", "p (Holm)"),
         tuple(lines),
@@ -157,24 +177,18 @@ def comparisons(board: Board) -> Table:
     )
 
 
-def optimism(board: Board) -> Table:
+def optimism(comparison: Comparison) -> Table:
     """Honest against optimistic scores."""
     lines = []
-    for row in board.rows:
-        honest, optimistic = row.summary["honest"], row.summary["optimistic"]
-        texts = [
-            text
-            for score in scoring.SCORES
-            for text in (
-                number(honest[score]["mean"]),
-                number(optimistic[score]["mean"]),
-                signed(optimistic[score]["mean"] - honest[score]["mean"]),
-            )
-        ]
-        lines.append(Line(MODEL, (row.name, *texts)))
+    for model in comparison.models:
+        texts = []
+        for score in scoring.SCORES:
+            honest, optimistic = (model.summary[kind][score]["mean"] for kind in ("honest", "optimistic"))
+            texts += [number(honest), number(optimistic), signed(optimistic - honest)]
+        lines.append(Line(MODEL, (model.name, *texts)))
     names = ("UF1", "UAR", "accuracy")
     return Table(
-        f"{board.key}-optimism",
+        f"{comparison.key}-optimism",
         "Honest against optimistic",
         ("model", *(text for name in names for text in (f"honest {name}", f"optimistic {name}", "gap"))),
         tuple(lines),
@@ -183,19 +197,19 @@ def optimism(board: Board) -> Table:
     )
 
 
-def costs(board: Board) -> Table:
+def costs(comparison: Comparison) -> Table:
     """Seconds and memory of the folds."""
     lines = []
-    for row in board.rows:
-        seconds = [facts["seconds"] for facts in row.facts if "seconds" in facts]
-        memory = [facts["peak_memory_mb"] for facts in row.facts if "peak_memory_mb" in facts]
-        devices = sorted({str(facts["device"]) for facts in row.facts if "device" in facts})
-        if seconds:
+    for model in comparison.models:
+        facts = {name: [of_fold[name] for of_fold in model.facts if name in of_fold]
+                 for name in ("seconds", "peak_memory_mb", "device")}  # fmt: skip
+        if seconds := facts["seconds"]:
             times = (f"{median(seconds):.1f}", f"{max(seconds):.1f}", f"{sum(seconds) / 3600:.2f}")
-            peak = f"{max(memory):,}" if memory else ""
-            lines.append(Line(MODEL, (row.name, str(len(seconds)), *times, peak, ", ".join(devices))))
+            peak = f"{max(facts['peak_memory_mb']):,}" if facts["peak_memory_mb"] else ""
+            devices = ", ".join(sorted(set(facts["device"])))
+            lines.append(Line(MODEL, (model.name, str(len(seconds)), *times, peak, devices)))
     return Table(
-        f"{board.key}-costs",
+        f"{comparison.key}-costs",
         "Seconds and memory per fold",
         ("model", "folds", "median s", "longest s", "all, hours", "peak MB", "device"),
         tuple(lines),
@@ -204,40 +218,46 @@ def costs(board: Board) -> Table:
     )
 
 
-def confusion(row: Row) -> Table:
+def confusion(model: ModelScores) -> Table:
     """True classes against predicted ones, counted over all seeds."""
-    matrix = sum(scoring.confusion(table, row.cell.classes) for table in row.tables)
-    lines = [
-        Line(MODEL, (name, *(str(count) for count in counts)))
-        for name, counts in zip(row.cell.classes, matrix.tolist(), strict=True)
-    ]
-    key = f"{row.cell.dataset}-{row.cell.protocol}-{row.cell.split}-confusion-{row.cell.model}-{row.cell.digest}"
-    return Table(key, row.name, ("true \\ predicted", *row.cell.classes), tuple(lines))
+    cell = model.cell
+    matrix = sum(scoring.confusion(table, cell.classes) for table in model.tables)
+    lines = [Line(MODEL, (name, *map(str, row))) for name, row in zip(cell.classes, matrix.tolist(), strict=True)]
+    key = f"{cell.dataset}-{cell.protocol}-{cell.split}-confusion-{cell.model}-{cell.digest}"
+    return Table(key, model.name, ("true \\ predicted", *cell.classes), tuple(lines))
 
 
-def marked(one: Published) -> str:
+def _summaries(comparison: Comparison) -> Iterator[tuple[str, str, dict]]:
+    """Kind, name and scores of the models, then of the references."""
+    for model in comparison.models:
+        yield MODEL, model.name, model.summary
+    for name, summary in comparison.reference_summaries.items():
+        yield REFERENCE, name, summary
+
+
+def _marked(paper: Published) -> str:
     """A published method with how its epoch was chosen, where that is not beyond doubt."""
-    return one.method + {OPTIMISTIC: " (optimistic)", HONEST: ""}.get(one.epoch, " (not stated)")
+    return paper.method + {OPTIMISTIC: " (optimistic)", HONEST: ""}.get(paper.epoch, " (not stated)")
 
 
-def _scores(row: Row) -> tuple[str, ...]:
-    folds = f"{row.done} / {row.total}"
-    optimistic = spread(row.summary["optimistic"]["uf1"])
-    together = "" if row.ensemble is None else number(scoring.scores(row.ensemble, row.cell.classes)["uf1"])
-    return (row.name, str(len(row.tables)), folds, *_three(row.summary["honest"]), together, optimistic)
+def _with_intervals(scores: dict[str, dict]) -> list[str]:
+    return [text for name in scoring.SCORES for text in (spread(scores[name]), interval(scores[name]))]
 
 
-def _three(figures: dict[str, dict]) -> tuple[str, ...]:
-    return tuple(text for name in scoring.SCORES for text in (spread(figures[name]), interval(figures[name])))
-
-
-def _parts(parts: dict[str, dict], names: Sequence[str]) -> list[str]:
+def _by_database(parts: dict[str, dict], names: Sequence[str]) -> list[str]:
     texts = []
     for name in names:
-        honest = parts[name]["honest"] if name in parts else None
-        texts += [spread(honest["uf1"]), interval(honest["uf1"]), spread(honest["uar"])] if honest else [""] * 3
+        scores = parts[name]["honest"] if name in parts else None
+        texts += [spread(scores["uf1"]), interval(scores["uf1"]), spread(scores["uar"])] if scores else [""] * 3
     return texts
 
 
-def _source(one: Published) -> str:
-    return one.source + (f"; {one.remark}" if one.remark else "")
+def _flat(options: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Options as ``model.lr``, with the text of their values."""
+    if isinstance(options, dict) and options:
+        for name, value in options.items():
+            if name not in NO_OPTIONS:
+                step = "" if name == "init_args" else f".{name}" if prefix else str(name)
+                yield from _flat(value, prefix + step)
+    else:
+        yield prefix, str(options)

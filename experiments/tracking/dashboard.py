@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from data_modules.protocols import is_inner
 from experiments.results import Cell, cells
-from experiments.tracking import group
+from experiments.tracking import group_name
+from experiments.tracking.tracker import check_key
 from mer import InputError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def upload(results: Path) -> str:
     Raises:
         InputError: If the extra or the key is missing, there is nothing to compare or W&B refuses it.
     """
-    found = [cell for cell in cells(results) if cell.seeds() and not is_inner(cell.split)]
-    if not found:
+    compared = [cell for cell in cells(results) if cell.seeds() and not is_inner(cell.split)]
+    if not compared:
         raise InputError(f"{results}: holds nothing to compare; run `make sweep` first, or name another with --results")
     try:
         import wandb
@@ -47,38 +48,34 @@ def upload(results: Path) -> str:
             f"`mer dashboard` needs wandb-workspaces ({error}): install the extra, "
             ".venv/bin/uv pip install --python .venv/bin/python wandb-workspaces"
         ) from error
-    if not wandb.api.api_key:
-        raise InputError(
-            "there is no key for Weights & Biases: get one from https://wandb.ai/authorize and give it to `wandb "
-            "login`, or set WANDB_API_KEY. `make report` compares without an account."
-        )
+    check_key(end=". `make report` compares without an account.")
     project = os.environ.get("WANDB_PROJECT") or "mer"
     try:
         entity = os.environ.get("WANDB_ENTITY") or wandb.Api(timeout=20).default_entity
-        page = specification(found, entity, project)
+        page = specification(compared, entity, project)
         page.save()
     except Exception as error:  # of many kinds: wandb's, requests', GraphQL's
         raise InputError(f"Weights & Biases did not take the dashboard: {str(error)[:300]}") from error
     return page.url
 
 
-def specification(found: Sequence[Cell], entity: str, project: str = "mer") -> "Report":
+def specification(compared: Sequence[Cell], entity: str, project: str = "mer") -> "Report":
     """The page: per dataset, protocol and split a table of contents, scores, curves and clips.
 
     Args:
-        found: The cells to compare, those of one dataset, protocol and split side by side.
+        compared: The cells to compare, those of one dataset, protocol and split side by side.
         entity: Whose project it is on W&B.
         project: The project.
     """
     import wandb_workspaces.reports.v2 as wr  # pyright: ignore[reportMissingImports]
 
     blocks = [wr.P(NOTE), wr.TableOfContents()]
-    for (dataset, protocol, split), board in groupby(found, key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
-        blocks += [wr.H1(f"{dataset}, {protocol}, {split}"), *_board(list(board))]
+    for key, group in groupby(compared, key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
+        blocks += [wr.H1(", ".join(key)), *_panels(list(group))]
     return wr.Report(project=project, entity=entity, title=TITLE, description=NOTE, blocks=blocks, width="fluid")
 
 
-def _board(board: list[Cell]) -> "list[PanelGrid]":
+def _panels(models: list[Cell]) -> "list[PanelGrid]":
     """Scores over all run sets, and the curves of their folds."""
     import wandb_workspaces.reports.v2 as wr  # pyright: ignore[reportMissingImports]
 
@@ -86,11 +83,11 @@ def _board(board: list[Cell]) -> "list[PanelGrid]":
         """One set of runs per cell: its pooled runs, one per seed, or the runs of its folds."""
         return [
             wr.Runset(
-                name=f"{cell.model} ({cell.digest[:6]})",
-                filters=f"Metric('Group') = '{group(cell)}' and Metric('JobType') = '{kind}'",
+                name=cell.label,
+                filters=f"Metric('Group') = '{group_name(cell)}' and Metric('JobType') = '{kind}'",
                 groupby=["Group"],
             )
-            for cell in board
+            for cell in models
         ]
 
     def bars(title: str, metrics: list[str], x: int, y: int) -> wr.BarPlot:
@@ -104,13 +101,12 @@ def _board(board: list[Cell]) -> "list[PanelGrid]":
             layout=wr.Layout(x=x, y=y, w=8, h=7),
         )
 
-    cell = board[0]
-    databases = sorted(set(cell.clips["dataset"]))
+    databases, classes = sorted(set(models[0].clips["dataset"])), models[0].classes
     scores = [bars(title, [f"honest/{name}"], 8 * index, 0) for index, (name, title) in enumerate(SCORES.items())]
     scores += [
         bars("optimistic UF1, ranks nothing", ["optimistic/uf1"], 0, 7),
         bars("UF1 by database", [f"honest/parts/{name}/uf1" for name in databases], 8, 7),
-        bars("F1 by class", [f"honest/classes/{name}/f1" for name in cell.classes], 16, 7),
+        bars("F1 by class", [f"honest/classes/{name}/f1" for name in classes], 16, 7),
         wr.WeavePanelSummaryTable(table_name="clips", layout=wr.Layout(x=0, y=14, w=24, h=14)),
     ]
     curves = [

@@ -1,4 +1,4 @@
-"""What a run is: its name, group, configuration, curve, figures, table and artifact. All that knows wandb's runs."""
+"""Runs of W&B: their names, groups, configuration, curves, scores, tables and artifacts, and who may be a trial."""
 
 import json
 import os
@@ -17,9 +17,9 @@ import yaml
 
 from data_modules.protocols import is_inner
 from experiments import report
+from experiments.report.scores import KINDS
 from experiments.results import Cell
-from experiments.tracking.trials import is_trial
-from mer import __version__
+from mer import InputError, __version__
 from mer.evaluation import scoring
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from experiments.experiment import Experiment
 
-REACH = 5.0  # seconds in which W&B has to answer at all
+ANSWER = 5.0  # seconds in which W&B has to answer at all
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,39 @@ class Entry:
     cache: Path | None = None
 
 
-def configuration(chosen: "Experiment") -> dict[str, Any]:
+def is_trial() -> bool:
+    """Whether an agent of a W&B search has started this process, which is then a trial: one run, with a given id."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+def check_trial(experiments: Sequence["Experiment"], seeds: Sequence[int]) -> None:
+    """Refuse a trial whose objective would not be a score on inner subjects.
+
+    Raises:
+        InputError: With what to change in the command of the search.
+    """
+    if len(experiments) != 1 or len(seeds) != 1:
+        raise InputError("a trial of a W&B search is one model and one seed; name them with --model and --seeds")
+    data = experiments[0].data
+    if not is_inner(data.split):
+        raise InputError(
+            f"a W&B search may not choose by the subjects that test the result, and split '{data.split}' leaves out no "
+            f"outer fold. Name one, e.g. --data.split={data.split}-without-{next(iter(data.folds))}"
+        )
+
+
+def configuration(experiment: "Experiment") -> dict[str, Any]:
     """What identifies the runs of a cell: its names, all that was configured, commit and versions; no path."""
-    resolved = yaml.safe_load(chosen.yaml)
-    for place in chosen.data.path_arguments:
-        resolved["data"]["init_args"].pop(place, None)
-    cell, job = chosen.cell, chosen.job
+    resolved = yaml.safe_load(experiment.yaml)
+    for name in experiment.data.path_arguments:
+        resolved["data"]["init_args"].pop(name, None)
+    cell = experiment.cell
     return {
         "dataset": cell.dataset,
         "protocol": cell.protocol,
         "split": cell.split,
         "model": cell.model,
-        "recipe": job.recipe,
+        "recipe": experiment.job.recipe,
         "digest": cell.digest,
         "classes": list(cell.classes),
         "configuration": resolved,
@@ -83,29 +104,29 @@ def commit(file: Path = Path(__file__)) -> str | None:
         return None
 
 
-def group(cell: Cell) -> str:
+def group_name(cell: Cell) -> str:
     """The group that all runs of a cell share."""
     return "-".join((cell.dataset, cell.protocol, cell.split, cell.model, cell.digest))
 
 
 def run_id(cell: Cell, seed: int, fold: str = "pooled") -> str:
     """The id of a run; the same fold trained again has the same one and takes its place."""
-    return sha256(f"{group(cell)} {seed} {fold}".encode()).hexdigest()[:16]
+    return sha256(f"{group_name(cell)} {seed} {fold}".encode()).hexdigest()[:16]
 
 
-def summary(cell: Cell, seed: int) -> dict[str, float]:
-    """The report's figures of one seed, flat, with an interval for every score and a score for every class.
+def seed_scores(cell: Cell, seed: int) -> dict[str, float]:
+    """The report's scores of one seed, flat, with an interval for every score and the scores of every class.
 
     They are called ``honest/...`` and ``optimistic/...``; honest scores of inner folds are ``inner/...``, and there
     are none before every inner fold is done, because a search may pick by them.
     """
     table, status = cell.pooled(seed), report.seed_status(cell, seed)
-    for kind, column in (("honest", "prediction"), ("optimistic", "optimistic_prediction")):
-        if table.empty or not status[kind]:
+    for kind, column in KINDS.items():
+        if table.empty:
             continue
         for score, (low, high) in scoring.intervals([table], cell.classes, column).items():
             status[kind] |= {f"{score}_low": low, f"{score}_high": high}
-        status[kind] = status[kind] | {"classes": scoring.per_class(table, cell.classes, column)}
+        status[kind]["classes"] = scoring.per_class(table, cell.classes, column)
     if is_inner(cell.split):
         scores = status.pop("honest")
         if status["folds_done"] == status["folds_total"]:
@@ -113,18 +134,12 @@ def summary(cell: Cell, seed: int) -> dict[str, float]:
     return {name: value for name, value in _flat(status) if name != "seed"}
 
 
-def _flat(values: dict, above: str = "") -> Iterator[tuple[str, float]]:
+def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}/")
+            yield from _flat(value, f"{prefix}{name}/")
         elif isinstance(value, (int, float)):
-            yield f"{above}{name}", value
-
-
-def _reach(address: str) -> None:
-    """Fail at once where there is no network; wandb itself would try again for minutes."""
-    with suppress(HTTPError):  # an answer, too
-        urlopen(address, timeout=REACH).close()
+            yield f"{prefix}{name}", value
 
 
 def curve(rows: Sequence[dict]) -> dict[int, dict[str, float]]:
@@ -143,18 +158,22 @@ class Log:
 
     Args:
         results: Where wandb makes its folder.
-        offline: Whether to write files only; else that depends on whether there is a key and on ``WANDB_MODE``.
-        sweep: Number of the process whose tree the system metrics are of.
+        offline: Whether to write files only; else that depends on ``WANDB_MODE`` and on whether there is a key.
+        sweep: Id of the process whose tree the system metrics are of.
+
+    Raises:
+        OSError: If W&B is to be reached and does not answer; wandb itself would try again for minutes.
     """
 
     def __init__(self, results: Path, offline: bool, sweep: int):
         import wandb
 
         self.wandb, self.results, self.sweep = wandb, results, sweep
-        self.mode = "offline" if offline else os.environ.get("WANDB_MODE")
-        self.mode = self.mode or ("online" if wandb.api.api_key else "offline")
+        with_key = "online" if wandb.api.api_key else "offline"
+        self.mode = "offline" if offline else os.environ.get("WANDB_MODE") or with_key
         if self.mode == "online":
-            _reach(wandb.setup().settings.base_url)
+            with suppress(HTTPError):  # an answer, too
+                urlopen(wandb.setup().settings.base_url, timeout=ANSWER).close()
         self.open: dict[tuple[Cell, int], wandb.Run] = {}
 
     def __call__(self, entry: Entry) -> None:
@@ -172,14 +191,14 @@ class Log:
         self.wandb.teardown()
 
     def _init(self, entry: Entry) -> "wandb.Run":
-        cell, kind = entry.cell, "fold" if entry.fold else "sweep"
-        own = is_trial()  # the agent has chosen the project and the id
+        cell, kind, fold = entry.cell, "fold" if entry.fold else "sweep", entry.fold or "pooled"
+        given = is_trial()  # then the agent gives the project and the id
         return self.wandb.init(
-            project=None if own else os.environ.get("WANDB_PROJECT") or "mer",
-            id=None if own else run_id(cell, entry.seed, entry.fold or "pooled"),
-            group=group(cell),
+            project=None if given else os.environ.get("WANDB_PROJECT") or "mer",
+            id=None if given else run_id(cell, entry.seed, fold),
+            group=group_name(cell),
             job_type=kind,
-            name=f"{cell.model} seed{entry.seed} {entry.fold or 'pooled'}",
+            name=f"{cell.model} seed{entry.seed} {fold}",
             tags=[cell.dataset, cell.protocol, cell.split, cell.model, entry.config["recipe"]],
             config={**entry.config, "seed": entry.seed, **({"fold": entry.fold} if entry.fold else {})},
             dir=str(self.results),
@@ -219,27 +238,29 @@ class Log:
 
     def _sweep(self, entry: Entry, run: "wandb.Run") -> None:
         cell, table = entry.cell, entry.cell.pooled(entry.seed)
-        figures: dict[str, Any] = summary(cell, entry.seed)
+        values: dict[str, Any] = seed_scores(cell, entry.seed)
         if not table.empty:
             columns = dict(table.items())
             if entry.cache:
-                from experiments.tracking.pictures import pictures
+                from experiments.tracking.clip_pictures import clip_pictures
 
                 columns |= {
-                    name: [None if one is None else self.wandb.Image(one) for one in images]
-                    for name, images in pictures(cell, entry.seed, entry.cache).items()
+                    name: [None if picture is None else self.wandb.Image(picture) for picture in pictures]
+                    for name, pictures in clip_pictures(cell, entry.seed, entry.cache).items()
                 }
-            figures["clips"] = self.wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
-            figures["confusion"] = self.wandb.plot.confusion_matrix(
+            values["clips"] = self.wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
+            values["confusion"] = self.wandb.plot.confusion_matrix(
                 y_true=table["target"].map(cell.classes.index).tolist(),
                 preds=table["prediction"].map(cell.classes.index).tolist(),
                 class_names=list(cell.classes),
                 title="Confusion, true class by predicted class",
             )
-            predictions = self.wandb.Artifact(f"predictions-{run.id}", "predictions", metadata={"group": group(cell)})
+            predictions = self.wandb.Artifact(
+                f"predictions-{run.id}", "predictions", metadata={"group": group_name(cell)}
+            )
             file = Path(tempfile.mkdtemp()) / "predictions.csv"
             table.to_csv(file, index=False)
             predictions.add_file(str(file))  # a copy, which stays until it is uploaded; `new_file` keeps none
             run.log_artifact(predictions)
-        run.log(figures)
+        run.log(values)
         run.finish()

@@ -1,12 +1,14 @@
-"""Runs are logged by a process of its own, so that whatever happens to it does not happen to the sweep.
+"""Runs are logged by a process of its own, so that nothing that goes wrong there harms the sweep.
 
 A refused key, a network that swallows everything, a full disk or a kill cost one message and a few seconds: what is not
-confirmed is logged once more by a fresh process, offline, and after that no more.
+confirmed is logged once more by a fresh process, offline, and after that no more. ``sync`` uploads such runs later.
 """
 
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -15,8 +17,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from data_modules.processes import pool
-from experiments.tracking.runs import Entry, Log
-from experiments.tracking.trials import is_trial
+from experiments.tracking.runs import Entry, Log, is_trial
+from mer import InputError
 
 TRIES = 2  # processes, the second one offline
 STARTING = 60.0  # seconds that the process may take to start: it waits for its server to import torch
@@ -26,10 +28,14 @@ PATIENCE_WITH_PICTURES = 300.0  # the same where someone asked for an upload of 
 
 
 class Tracker:
-    """Hands entries to the process that logs them, one at a time, and stays calm.
+    """Hands entries to the process that logs them, one at a time; never raises what goes wrong there.
 
     Args:
         results: The results folder; wandb keeps its files in ``wandb`` there.
+
+    Attributes:
+        waiting: Entries that are not logged yet, the one that is being logged first.
+        problem: What went wrong, and where the runs are; empty if nothing did.
     """
 
     def __init__(self, results: Path):
@@ -45,14 +51,14 @@ class Tracker:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
             while self.waiting:
-                self._advance(wait=True)
+                self.advance(wait=True)
         self._stop(kind is not None)
 
     def log(self, entry: Entry) -> None:
         """Log an entry in its turn; returns at once. A trial of a W&B agent is one run, without those of its folds."""
         if self.tries <= TRIES and not (is_trial() and entry.kind == "fold"):
             self.waiting.append(entry)
-            self._advance()
+            self.advance()
 
     def _start(self) -> None:
         self.tries += 1
@@ -72,8 +78,8 @@ class Tracker:
         self.process.join()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def _advance(self, wait: bool = False) -> None:
-        """Hand over the next entry, if the last one is logged."""
+    def advance(self, wait: bool = False) -> None:
+        """Hand over the next entry if the last one is logged, for which ``wait`` waits."""
         try:
             if self.busy:
                 left = max(0.0, self.deadline - time.monotonic())
@@ -113,7 +119,7 @@ class Tracker:
 
 
 def serve(connection: Connection, results: Path, offline: bool, environment: dict[str, str], sweep: int) -> None:
-    """Log the entries that come over the connection; answer each with what went wrong, or nothing."""
+    """What the process does: log the entries that it receives, and answer with what went wrong, or an empty text."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pool.end_with_parent(lambda: os._exit(1))
     os.environ.clear()
@@ -138,3 +144,48 @@ def serve(connection: Connection, results: Path, offline: bool, environment: dic
             connection.send("")
     except Exception as error:
         connection.send((str(error) or type(error).__name__).strip()[:300])
+
+
+def sync(results: Path) -> int:
+    """Upload what was logged offline, of every run the latest version, once.
+
+    Returns:
+        Exit status of ``wandb sync``.
+
+    Raises:
+        InputError: If there is no key.
+    """
+    folders = unsent(results)
+    if not folders:
+        print(f"nothing to upload: every run in {results / 'wandb'} is, or there is none")
+        return 0
+    check_key(f"{len(folders)} runs wait in {results / 'wandb'}, but there")
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
+    return min(subprocess.run(command, env=environment, check=False).returncode, 1)
+
+
+def unsent(results: Path) -> list[Path]:
+    """Folders of the offline runs that are not uploaded, oldest first; of a run that was logged again the last."""
+    files = sorted((results / "wandb").glob("offline-run-*-*/run-*.wandb"))  # a run that was killed early has none
+    latest = {file.name: file for file in files}
+    return [file.parent for file in latest.values() if not file.with_name(f"{file.name}.synced").exists()]
+
+
+def check_key(start: str = "there", end: str = "") -> None:
+    """Say how to get a key for W&B if there is none.
+
+    Args:
+        start: How the message begins.
+        end: How it ends.
+
+    Raises:
+        InputError: If there is no key.
+    """
+    import wandb
+
+    if not wandb.api.api_key:
+        raise InputError(
+            f"{start} is no key for Weights & Biases: get one from https://wandb.ai/authorize and give it to `wandb "
+            f"login`, or set WANDB_API_KEY{end}"
+        )

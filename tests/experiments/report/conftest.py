@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import report
-from experiments.report import boards
+from experiments.report.comparison import read_comparisons
 from tests import sweeps
 
 
@@ -21,6 +21,6 @@ def page(root):
 
 
 @pytest.fixture(scope="session")
-def board(root):
-    """The one of three models."""
-    return next(one for one in boards.read(root / "results")[0] if one.dataset == "megc2019")
+def comparison(root):
+    """The one with three models."""
+    return next(item for item in read_comparisons(root / "results")[0] if item.dataset == "megc2019")

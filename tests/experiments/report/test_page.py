@@ -13,7 +13,7 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 
-# Appended to a copy of the page: what a reader would see of it, told to the page that frames it. A frame can be as
+# Appended to a copy of the page: what a reader would see of it, sent to the page that frames it. A frame can be as
 # narrow as a phone; a window cannot.
 ASK = """<script>addEventListener("load", () => {
   const [table] = document.querySelectorAll("table");
@@ -26,12 +26,12 @@ ASK = """<script>addEventListener("load", () => {
     images: [...document.images].every((i) => i.loading === "lazy" || i.naturalWidth > 0) }), "*");
 });</script>"""
 FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
-<script>addEventListener("message", ({ data }) => (document.body.dataset.told = data))</script>
+<script>addEventListener("message", ({ data }) => (document.body.dataset.seen = data))</script>
 <body><iframe src="copy.html" width="{width}" height="900" style="border: 0"></iframe></body>"""
 
 
 def look(page, tmp_path, width, dark, more=ASK):
-    """What the page tells, and what the browser's console says."""
+    """What a reader would see of the page, and what the browser's console says."""
     (tmp_path / "copy.html").write_text(page.replace("</body>", more + "</body>"))
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.replace("{width}", str(width)))
@@ -42,25 +42,25 @@ def look(page, tmp_path, width, dark, more=ASK):
         "--hide-scrollbars", "--enable-logging=stderr", "--dump-dom", frame.as_uri(),
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    told = re.search(r'data-told="([^"]*)"', shown.stdout)
+    seen = re.search(r'data-seen="([^"]*)"', shown.stdout)
     console = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
-    return (json.loads(html.unescape(told[1])) if told else {}), console
+    return (json.loads(html.unescape(seen[1])) if seen else {}), console
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
 def test_the_page_fits_and_says_nothing_to_the_console(page, tmp_path, width, dark):
-    told, console = look(page, tmp_path, width, dark)
-    assert told["width"] == width and told["scrolls"] == width and not told["far"]
-    assert not console and told["images"]
-    assert (told["paper"] == "rgb(21, 23, 26)") == dark
+    seen, console = look(page, tmp_path, width, dark)
+    assert seen["width"] == width and seen["scrolls"] == width and not seen["far"]
+    assert not console and seen["images"]
+    assert (seen["paper"] == "rgb(21, 23, 26)") == dark
 
 
 def test_tables_are_copied_as_csv_and_latex(page, tmp_path):
-    told, _ = look(page, tmp_path, 1440, False)
-    header, *lines = told["csv"].splitlines()
+    seen, _ = look(page, tmp_path, 1440, False)
+    header, *lines = seen["csv"].splitlines()
     assert header == "data,best model,UF1,95 % interval,next,difference,p (Holm)"
     assert lines[0].startswith('"megc2019, megc2019, loso",ahmsa_net (012345),0.') and len(lines) == 2
-    latex = told["latex"].splitlines()
+    latex = seen["latex"].splitlines()
     assert latex[:2] == ["\\begin{tabular}{llrrlrr}", "\\toprule"] and latex[-1] == "\\end{tabular}"
     assert latex[2] == "data & best model & UF1 & 95 \\% interval & next & difference & p (Holm) \\\\"
     assert "ahmsa\\_net (012345)" in latex[4] and "--" in latex[4] and "$\\leq$" in latex[4] + "$\\leq$"

@@ -13,8 +13,12 @@ from rich.console import Console
 from data_modules import protocols
 from experiments import report
 from experiments.cli import main
-from experiments.report import boards, figures, tables
-from experiments.report.published import PUBLISHED, published
+from experiments.report import tables
+from experiments.report.comparison import LOOK_UP, MAJORITY, read_comparisons
+from experiments.report.formatting import interval, number, signed, spread
+from experiments.report.published import PUBLISHED, published_scores
+from experiments.report.scores import KINDS
+from experiments.report.terminal import LEADERBOARD
 from experiments.results import Cell, cells
 from mer.evaluation import scoring
 from tests import sweeps
@@ -30,84 +34,90 @@ def status(results, capsys):
 
 
 def test_the_page_shows_what_status_says(root, page, capsys):
-    shown = Tables(page).found
-    told = {f"{one['model']} ({one['digest'][:6]})": one for one in status(root / "results", capsys)[:3]}
-    board = {line[0]: line[1:] for line in shown[f"{KEY}-leaderboard"][1:]}
-    parts = {line[0]: line[1:] for line in shown[f"{KEY}-databases"][1:]}
-    classes = {line[0]: line[1:] for line in shown[f"{KEY}-classes"][1:]}
-    optimism = {line[0]: line[1:] for line in shown[f"{KEY}-optimism"][1:]}
-    for name, one in told.items():
-        honest, optimistic = one["summary"]["honest"], one["summary"]["optimistic"]
-        three = [text for score in honest.values() for text in (figures.spread(score), figures.interval(score))]
-        assert board[name] == [
-            "2",
-            "20 / 20",
-            *three,
-            figures.number(one["ensemble"]["uf1"]),
-            figures.spread(optimistic["uf1"]),
-        ]
-        assert optimism[name][:2] == [figures.number(kind["uf1"]["mean"]) for kind in (honest, optimistic)]
+    leaderboard, parts, classes, optimism = (
+        {line[0]: line[1:] for line in Tables(page).tables[f"{KEY}-{name}"][1:]}
+        for name in ("leaderboard", "databases", "classes", "optimism")
+    )
+    for cell in status(root / "results", capsys)[:3]:
+        name, summary = f"{cell['model']} ({cell['digest'][:6]})", cell["summary"]
+        honest, optimistic = summary["honest"], summary["optimistic"]
+        texts = [text for score in honest.values() for text in (spread(score), interval(score))]
+        together = number(cell["ensemble"]["uf1"])
+        assert leaderboard[name] == ["2", "20 / 20", *texts, together, spread(optimistic["uf1"])]
+        assert optimism[name][:2] == [number(kind["uf1"]["mean"]) for kind in (honest, optimistic)]
         expected = []
-        for part in one["summary"]["parts"].values():
+        for part in summary["parts"].values():
             uf1, uar = part["honest"]["uf1"], part["honest"]["uar"]
-            expected += [figures.spread(uf1), figures.interval(uf1), figures.spread(uar)]
+            expected += [spread(uf1), interval(uf1), spread(uar)]
         assert parts[name] == expected
-        each = one["summary"]["classes"].values()
-        assert classes[name] == [figures.spread(of[score]) for of in each for score in ("f1", "recall")]
+        by_class = summary["classes"].values()
+        assert classes[name] == [spread(scores[score]) for scores in by_class for score in ("f1", "recall")]
+
+
+def test_the_terminal_prints_the_tables_of_the_page(root, page):
+    console = Console(record=True, width=200)
+    report.show(root / "results", console)
+    printed = [[text.strip() for text in line.strip("│┃").split("│")] for line in console.export_text().splitlines()]
+    header, *lines = Tables(page).tables[f"{KEY}-leaderboard"]
+    places = [header.index(name) for name in LEADERBOARD]
+    for line in lines:
+        assert [line[place] for place in places] in printed
+    for name, *texts in Tables(page).tables[f"{KEY}-databases"][1:]:
+        assert [name, *texts[::3]] in printed
 
 
 def test_the_summary_is_made_of_the_seeds_and_of_the_pool(root, capsys):
-    for told, cell in zip(status(root / "results", capsys), cells(root / "results"), strict=True):
+    for content, cell in zip(status(root / "results", capsys), cells(root / "results"), strict=True):
         tables = [cell.pooled(seed) for seed in cell.seeds()]
-        for kind, column in figures.KINDS.items():
+        for kind, column in KINDS.items():
             for name in scoring.SCORES:
-                figure = told["summary"][kind][name]
-                values = [seed[kind][name] for seed in told["seeds"]]
+                figure = content["summary"][kind][name]
+                values = [seed[kind][name] for seed in content["seeds"]]
                 assert figure["mean"] == pytest.approx(np.mean(values), abs=1e-15)
                 assert figure["deviation"] == (pytest.approx(np.std(values, ddof=1)) if len(values) > 1 else None)
                 assert (figure["low"], figure["high"]) == scoring.interval(tables, cell.classes, name, column)
-        uf1 = np.mean([of["f1"]["mean"] for of in told["summary"]["classes"].values()])
-        assert uf1 == pytest.approx(told["summary"]["honest"]["uf1"]["mean"])
+        uf1 = np.mean([scores["f1"]["mean"] for scores in content["summary"]["classes"].values()])
+        assert uf1 == pytest.approx(content["summary"]["honest"]["uf1"]["mean"])
 
 
 def test_markdown_has_the_same_tables(root, page):
     text = (root / "results/report/report.md").read_text()
-    for key, rows in Tables(page).found.items():
+    for key, rows in Tables(page).tables.items():
         if "-confusion-" not in key:  # there the page shows shares too
             for row in rows:
                 assert "| " + " | ".join(row) + " |" in text
 
 
-def test_confusion_counts_every_clip_of_every_seed(board, page):
-    shown = Tables(page).found
-    for row in board.rows:
-        expected = sum(scoring.confusion(table, board.classes) for table in row.tables)
-        table = tables.confusion(row)
+def test_confusion_counts_every_clip_of_every_seed(comparison, page):
+    shown = Tables(page).tables
+    for model in comparison.models:
+        expected = sum(scoring.confusion(table, comparison.classes) for table in model.tables)
+        table = tables.confusion(model)
         assert [[int(text) for text in line.texts[1:]] for line in table.lines] == expected.tolist()
-        assert expected.sum() == 2 * len(board.clips) and table.key in shown
+        assert expected.sum() == 2 * len(comparison.clips) and table.key in shown
 
 
-def test_seeds_together_stand_beside(root, board, page):
-    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-leaderboard"]}
+def test_seeds_together_stand_beside(root, comparison, page):
+    shown = {line[0]: line for line in Tables(page).tables[f"{KEY}-leaderboard"]}
     column = shown["model"].index("seeds together, UF1")
-    told = {one["model"]: one for one in report.status(root / "results") if one["dataset"] == board.dataset}
-    for row in board.rows:
-        uf1 = scoring.scores(scoring.ensemble(row.tables, board.classes), board.classes)["uf1"]
-        assert shown[row.name][column] == figures.number(uf1)
-        assert told[row.cell.model]["ensemble"]["uf1"] == uf1
+    cells_of = {cell["model"]: cell for cell in report.status(root / "results") if cell["protocol"] == "megc2019"}
+    for model in comparison.models:
+        uf1 = scoring.scores(scoring.ensemble(model.tables, comparison.classes), comparison.classes)["uf1"]
+        assert shown[model.name][column] == number(uf1)
+        assert cells_of[model.cell.model]["ensemble"]["uf1"] == uf1
     assert not shown["majority class"][column]
 
 
-def test_the_answers_come_first(board, page):
-    first = board.comparisons[0]
-    assert [row.cell.model for row in board.rows] == ["ahmsa_net", "hsta", "ststnet"]
-    assert (first.first, first.second) == (board.rows[0].name, board.rows[1].name)
+def test_the_answers_come_first(comparison, page):
+    first = comparison.tests[0]
+    assert [model.cell.model for model in comparison.models] == ["ahmsa_net", "hsta", "ststnet"]
+    assert (first.first, first.second) == (comparison.models[0].name, comparison.models[1].name)
     assert first.subjects == 10 and first.clips == 60 and first.seeds == 2
-    uf1 = [row.uf1 for row in board.rows]
+    uf1 = [model.uf1 for model in comparison.models]
     assert first.difference == pytest.approx(uf1[0] - uf1[1])
-    assert first.corrected == min(1, max(each.corrected for each in board.comparisons if each.p <= first.p))
+    assert first.corrected == min(1, max(test.corrected for test in comparison.tests if test.p <= first.p))
     answers = page.split('<dl class="answers">')[1].split("</dl>")[0]
-    for word in ("ahmsa_net", figures.signed(first.difference), "Yes", "It depends on the class", "surprise middle"):
+    for word in ("ahmsa_net", signed(first.difference), "Yes", "It depends on the class", "surprise middle"):
         assert word in answers
     assert page.index("answers") < page.index("<table")
 
@@ -117,9 +127,12 @@ def test_an_unfinished_model_is_not_ranked(root, tmp_path):
     for path in tmp_path.glob("*/*/*/ahmsa_net-*/seed1/samm-*.csv"):
         path.unlink()
     report.write(tmp_path)
-    ((board,), _) = boards.read(tmp_path)
-    assert [row.cell.model for row in board.rows] == ["hsta", "ststnet", "ahmsa_net"]
-    assert not board.rows[2].complete and board.compared(board.rows[0], board.rows[2]).subjects == 7
+    ((comparison,), _) = read_comparisons(tmp_path)
+    assert [model.cell.model for model in comparison.models] == ["hsta", "ststnet", "ahmsa_net"]
+    assert (
+        not comparison.models[2].complete
+        and comparison.test(*(comparison.models[place].name for place in (0, 2))).subjects == 7
+    )
     text = (tmp_path / "report/report.md").read_text()
     assert "17 / 20" in text and "not ranked: ahmsa_net (012345)" in text
 
@@ -134,11 +147,11 @@ def test_models_on_other_clips_are_told(root, tmp_path):
     assert "| timm_baseline (012345) | ahmsa_net (012345) | 3 | 18 | 1 |" in text
 
 
-def test_references_stand_beside(board, page):
-    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-leaderboard"][1:]}
-    chance = scoring.scores(board.references[boards.MAJORITY], board.classes)
-    assert shown["majority class"][3] == figures.number(chance["uf1"])
-    assert f"{boards.LOOK_UP} (42 of 60 clips)" in shown
+def test_references_stand_beside(comparison, page):
+    shown = {line[0]: line for line in Tables(page).tables[f"{KEY}-leaderboard"][1:]}
+    chance = scoring.scores(comparison.references[MAJORITY], comparison.classes)
+    assert shown["majority class"][3] == number(chance["uf1"])
+    assert f"{LOOK_UP} (42 of 60 clips)" in shown
     assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips
 
 
@@ -147,7 +160,7 @@ def clips_of(name):
     rules = protocols.protocol(name)
     rows = []
     for database, (count, subjects, classes) in rules.parts.items():
-        targets = [one for one, times in zip(rules.classes, classes, strict=True) for _ in range(times)]
+        targets = [label for label, times in zip(rules.classes, classes, strict=True) for _ in range(times)]
         rows += [(database, f"s{row % subjects}", f"c{row}", targets[row]) for row in range(count)]
     return pd.DataFrame(rows, columns=["dataset", "subject", "clip", "target"])
 
@@ -155,18 +168,18 @@ def clips_of(name):
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_scores_stand_beside_the_same_clips_alone(name):
     clips = clips_of(name)
-    found = published(name, "loso", clips)
-    assert found == PUBLISHED[name]
-    assert all(one.source and (one.uf1 is not None or one.accuracy is not None) for one in found)
-    assert not published(name, "lodo", clips) and not published(name, "loso", clips[1:])
-    assert not published(name, "loso", clips.assign(dataset="synthetic"))
+    papers = published_scores(name, "loso", clips)
+    assert papers == PUBLISHED[name]
+    assert all(paper.source and (paper.uf1 is not None or paper.accuracy is not None) for paper in papers)
+    assert not published_scores(name, "lodo", clips) and not published_scores(name, "loso", clips[1:])
+    assert not published_scores(name, "loso", clips.assign(dataset="synthetic"))
 
 
 def test_optimistic_publications_are_marked(tmp_path):
     cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "ststnet", "0123456789ab")
     sweeps.write_cell(cell, clips_of("megc2019").assign(action_units=""), 1, 1.0)
     page = report.write(tmp_path).read_text()
-    shown = {line[0]: line for line in Tables(page).found[f"{KEY}-published"][1:]}
+    shown = {line[0]: line for line in Tables(page).tables[f"{KEY}-published"][1:]}
     assert "optimistic" in shown["HTNet"][4] and "optimistic" not in shown["STSTNet"][4]
     assert "HTNet (optimistic)" in page and 'class="diamond optimistic"' in page
 
@@ -185,9 +198,9 @@ def test_texts_of_files_are_escaped(tmp_path):
 
 
 def test_the_page_needs_nothing_but_itself(page):
-    found = Tables(page)
-    assert found.addresses and all(one.startswith(("data:", "#")) for one in found.addresses)
-    assert "link" not in found.tags or page.count("<link") == 1
+    parsed = Tables(page)
+    assert parsed.addresses and all(address.startswith(("data:", "#")) for address in parsed.addresses)
+    assert "link" not in parsed.tags or page.count("<link") == 1
     assert "@import" not in page and "url(" not in page and "http" not in re.sub("base64,[^\"']*", "", page)
 
 
@@ -213,8 +226,8 @@ def test_without_results_there_is_one_message(what, tmp_path, capsys):
     elif what == "file":
         results.write_text("")
     assert main(["report", "--results", str(results)]) == 2
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1 and str(results) in told.err and "--results" in told.err and not told.out
+    out, error = capsys.readouterr()
+    assert error.count("\n") == 1 and str(results) in error and "--results" in error and not out
     assert not (tmp_path / "results/report").exists()
 
 
@@ -232,9 +245,9 @@ def test_a_damaged_file_is_left_out_and_named(root, tmp_path, capsys, pattern, c
     path = next(tmp_path.glob(f"*/*/*/hsta-*/{pattern}"))
     path.write_text(content)
     report.show(tmp_path, Console(width=150))
-    told = capsys.readouterr().out
-    assert (f"left out: {path}: " in told and words in told) if words else "left out" not in told
-    row = next((line for line in told.splitlines() if line.startswith("│ hsta")), "")
+    printed = capsys.readouterr().out
+    assert (f"left out: {path}: " in printed and words in printed) if words else "left out" not in printed
+    row = next((line for line in printed.splitlines() if line.startswith("│ hsta")), "")
     assert folds in row if folds else not row
     faults = [text for cell in status(tmp_path, capsys) for text in cell["left_out"]]
     assert len(faults) == bool(words) and all(words in text for text in faults)
@@ -247,7 +260,7 @@ def test_recipes_of_one_model_are_told_apart(root, tmp_path):
     second = first.with_name("ststnet-fedcba987654")
     shutil.copytree(first, second)
     (second / "config.yaml").write_text((first / "config.yaml").read_text().replace("lr: 0.5", "lr: 0.25"))
-    shown = Tables(report.write(tmp_path).read_text()).found[f"{KEY}-recipes"]
+    shown = Tables(report.write(tmp_path).read_text()).tables[f"{KEY}-recipes"]
     assert sorted(row[1:] for row in shown[1:]) == [["model.lr", "0.25"], ["model.lr", "0.5"]]
 
 
@@ -263,8 +276,8 @@ def test_a_fold_of_other_clips_is_none(root, tmp_path, capsys):
     (seed,) = tmp_path.glob("*/*/*/*/seed0")
     (seed.parent / "seed1").mkdir()
     next(seed.glob("*.csv")).rename(seed.parent / "seed1/samm-gone.csv")
-    (told,) = status(tmp_path, capsys)
-    assert [(one["seed"], one["folds_done"]) for one in told["seeds"]] == [(0, 3)]
+    (content,) = status(tmp_path, capsys)
+    assert [(seed["seed"], seed["folds_done"]) for seed in content["seeds"]] == [(0, 3)]
     assert "3 / 4" in report.write(tmp_path).read_text()
 
 

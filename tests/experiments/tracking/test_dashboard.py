@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import sys
 
 import pandas as pd
@@ -7,8 +6,9 @@ import pytest
 
 from experiments.cli import main
 from experiments.results import Cell
-from experiments.tracking import group
+from experiments.tracking import group_name
 from experiments.tracking.dashboard import specification
+from tests.tracked import KEY
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None, reason="needs the extra `dashboard`"
@@ -16,7 +16,7 @@ needs_the_extra = pytest.mark.skipif(
 
 
 @pytest.fixture
-def found(tmp_path) -> list[Cell]:
+def compared(tmp_path) -> list[Cell]:
     """Two models on one dataset and one on another, each with a fold done."""
     cells = [
         Cell(tmp_path, "flow_maps", "megc2019", "loso", "ahmsa_net", "a" * 12),
@@ -24,7 +24,7 @@ def found(tmp_path) -> list[Cell]:
         Cell(tmp_path, "smic", "smic-3", "loso", "ststnet", "c" * 12),
     ]
     clips = pd.DataFrame(
-        [(name, f"s{one}", "c1", "negative") for name in ("casme2", "smic") for one in "12"],
+        [(name, subject, "c1", "negative") for name in ("casme2", "smic") for subject in ("s1", "s2")],
         columns=["dataset", "subject", "clip", "target"],
     )
     for cell in cells:
@@ -34,43 +34,43 @@ def found(tmp_path) -> list[Cell]:
     return cells
 
 
-def grids(found) -> list[dict]:
-    """The panel grids of the page as it would be sent."""
-    page = specification(found, "somebody")
+def grids(compared) -> list:
+    """The panel grids of the page."""
+    from wandb_workspaces.reports.v2 import PanelGrid
+
+    page = specification(compared, "somebody")
     assert page.project == "mer" and page.entity == "somebody"
-    sent = json.loads(page._to_model().model_dump_json(by_alias=True))
-    blocks = json.loads(sent["spec"])["blocks"] if isinstance(sent["spec"], str) else sent["spec"]["blocks"]
-    return [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
+    return [block for block in page.blocks if isinstance(block, PanelGrid)]
 
 
 @needs_the_extra
-def test_there_is_a_run_set_per_group_and_the_runs_of_folds_stay_apart(found):
-    kept = [
-        [[(one["key"]["name"], one["value"]) for one in runset["filters"]["filters"]] for runset in grid["runSets"]]
-        for grid in grids(found)
+def test_there_is_a_run_set_per_group_and_the_runs_of_folds_stay_apart(compared):
+    from wandb_workspaces.expr import string_to_filterexpr_list
+
+    filters = [
+        [{item.key.name: item.value for item in string_to_filterexpr_list(runset.filters)} for runset in grid.runsets]
+        for grid in grids(compared)
     ]
-    boards = [found[:2], found[2:]]
-    assert kept == [
-        [[("group", group(cell)), ("jobType", kind)] for cell in board]
-        for board in boards
+    assert filters == [
+        [{"Group": group_name(cell), "JobType": kind} for cell in models]
+        for models in (compared[:2], compared[2:])
         for kind in ("sweep", "fold")
     ]
 
 
 @needs_the_extra
-def test_panels_show_scores_curves_and_the_clips(found):
-    scores, curves = grids(found)[:2]
-    panels = scores["panelBankSectionConfig"]["panels"]
-    metrics = [tuple(one["config"].get("metrics", ())) for one in panels]
-    assert metrics[:3] == [("honest/uf1",), ("honest/uar",), ("honest/accuracy",)]
-    assert [one["viewType"] for one in panels].count("Bar Chart") == 6
-    assert all(one["config"]["groupBy"] == "group" for one in panels if one["viewType"] == "Bar Chart")
-    assert "clips" in json.dumps(panels[-1])
-    text = json.dumps(panels)
-    for name in ("optimistic/uf1", "parts/casme2/uf1", "parts/smic/uf1", "classes/surprise/f1", "honest/accuracy"):
-        assert name in text
-    lines = curves["panelBankSectionConfig"]["panels"]
-    assert [one["config"]["metrics"] for one in lines] == [["train/loss"], ["lr"]]
+def test_panels_show_scores_curves_and_the_clips(compared):
+    from wandb_workspaces.reports.v2 import BarPlot
+
+    scores, curves = grids(compared)[:2]
+    *bars, clips = scores.panels
+    assert len(bars) == 6 and all(isinstance(bar, BarPlot) and bar.groupby == "Group" for bar in bars)
+    metrics = [name for bar in bars for name in bar.metrics]
+    assert metrics[:3] == ["honest/uf1", "honest/uar", "honest/accuracy"]
+    for name in ("optimistic/uf1", "honest/parts/casme2/uf1", "honest/parts/smic/uf1", "honest/classes/surprise/f1"):
+        assert name in metrics
+    assert clips.table_name == "clips"
+    assert [plot.y for plot in curves.panels] == [["train/loss"], ["lr"]]
 
 
 def complaint(capsys, *arguments: str) -> str:
@@ -84,26 +84,26 @@ def test_nothing_to_compare_is_named(capsys, tmp_path):
     assert str(tmp_path) in complaint(capsys, "--results", str(tmp_path))
 
 
-def test_a_missing_extra_is_named(capsys, found, monkeypatch):
+def test_a_missing_extra_is_named(capsys, compared, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
-    error = complaint(capsys, "--results", str(found[0].results))
+    error = complaint(capsys, "--results", str(compared[0].results))
     assert "wandb-workspaces" in error and "uv pip install" in error
 
 
 @needs_the_extra
-def test_a_missing_key_is_named(capsys, found, monkeypatch):
-    monkeypatch.setattr("wandb.api", type("Api", (), {"api_key": None}))
-    error = complaint(capsys, "--results", str(found[0].results))
+@pytest.mark.usefixtures("no_key")
+def test_a_missing_key_is_named(capsys, compared):
+    error = complaint(capsys, "--results", str(compared[0].results))
     assert "wandb login" in error and "WANDB_API_KEY" in error
 
 
 @needs_the_extra
-def test_a_refusal_is_named(capsys, found, monkeypatch):
+def test_a_refusal_is_named(capsys, compared, monkeypatch):
     def refuse(**settings):
         raise ConnectionError("no such host")
 
-    monkeypatch.setattr("wandb.api", type("Api", (), {"api_key": "0123456789abcdef" * 3}))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr("wandb.Api", refuse)
-    error = complaint(capsys, "--results", str(found[0].results))
+    error = complaint(capsys, "--results", str(compared[0].results))
     assert "did not take the dashboard" in error and "no such host" in error

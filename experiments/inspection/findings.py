@@ -1,4 +1,4 @@
-"""What lies in a dataset's folder: clips, subjects, classes of every protocol, and every problem. Computes nothing."""
+"""What lies in a dataset's folder: clips, subjects, classes of every protocol, and every problem. Computes no flow."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,16 +38,17 @@ def inspect(data: FlowDataModule) -> dict:
             keep = [(row.subject, row.clip) not in lost for row in rows(part.all_clips)]
             tables[name] = part.all_clips[keep]
     everything = pd.concat(tables.values(), ignore_index=True)
-    chosen = everything if len(data.parts) == 1 else data.label(everything)
-    names = data.known_protocols()
+    used = everything if len(data.parts) == 1 else data.label(everything)
+    protocols = {name: _protocol(data, everything, name) for name in data.known_protocols()}
+    published = {name: _published(data, name) for name in protocols}
     return {
         "dataset": data.name,
         "root": str(data.root),
         "layout": data.layout,
-        **_counts(chosen),
-        "protocols": {name: _protocol(data, everything, name) for name in names},
-        "published": {name: _published(data, name) for name in names if _published(data, name)},
-        "frames": _frames(chosen),
+        **_counts(used),
+        "protocols": protocols,
+        "published": {name: counts for name, counts in published.items() if counts},
+        "frames": _frames(used),
         "left_out": sum(not problem.used for problem in problems),
         "corrected": sum(problem.used for problem in problems),
         "problems": [asdict(problem) for problem in problems],
@@ -55,14 +56,14 @@ def inspect(data: FlowDataModule) -> dict:
 
 
 def show(findings: Mapping, console: Console) -> None:
-    """Print what ``inspect`` has found."""
+    """Print what ``inspect`` returns."""
     console.print(f"[bold]{findings['dataset']}[/] in {escape(findings['root'])}", highlight=False)
-    rate = str(findings["frames"].get("rate", "")).strip("[]")
-    console.print(
-        f"{findings['layout'] or 'one layout'}; {findings['clips']} clips of {findings['subjects']} subjects"
-        + (f"; {rate} frames per second, {_lengths(findings['frames']['length'])} frames a clip" if rate else ""),
-        highlight=False,
-    )
+    text = f"{findings['layout'] or 'one layout'}; {findings['clips']} clips of {findings['subjects']} subjects"
+    if frames := findings["frames"]:
+        rate, length = str(frames["rate"]).strip("[]"), frames["length"]
+        text += f"; {rate} frames per second, "
+        text += f"{length['min']} to {length['max']}, median {length['median']:g}, frames a clip"
+    console.print(text, highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("protocol", "clips", "subjects", "classes", "real sheets give"):
         table.add_column(heading, justify="right" if heading in ("clips", "subjects") else "left")
@@ -82,7 +83,7 @@ def show(findings: Mapping, console: Console) -> None:
 
 
 def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
-    """Clips whose onset or apex does not open; the other frames are looked at from outside alone."""
+    """Clips whose onset or apex does not open; of the other frames only the size of the file is known."""
     clips = list(rows(part.all_clips))
 
     def open_two(row) -> str:
@@ -107,13 +108,11 @@ def _counts(clips: pd.DataFrame) -> dict:
 
 def _protocol(data: FlowDataModule, clips: pd.DataFrame, name: str) -> dict:
     try:
-        chosen = data.label(clips, name)
+        clips = data.label(clips, name)
     except InputError:  # no clip takes part
-        chosen = clips.iloc[:0].assign(target="")
-    return {
-        **_counts(chosen),
-        "classes": {one: int((chosen["target"] == one).sum()) for one in PROTOCOLS[name].classes},
-    }
+        clips = clips.iloc[:0].assign(target="")
+    classes = {label: int((clips["target"] == label).sum()) for label in PROTOCOLS[name].classes}
+    return {**_counts(clips), "classes": classes}
 
 
 def _published(data: FlowDataModule, name: str) -> dict | None:
@@ -138,10 +137,6 @@ def _frames(clips: pd.DataFrame) -> dict:
         "rate": rates[0] if len(rates) == 1 else rates,
         "length": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},
     }
-
-
-def _lengths(length: Mapping) -> str:
-    return f"{length['min']} to {length['max']}, median {length['median']:g},"
 
 
 def _classes(counts: Mapping) -> str:

@@ -1,7 +1,6 @@
-"""A page with pictures of every clip: onset, apex, flow and strain, for a person to scan."""
+"""A page with pictures of every clip: onset, apex, flow and strain, to be looked through."""
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from data_modules.cache.store import whole_file, write_text
 from data_modules.processes.progress import counting
 from data_modules.release.clip_table import rows
 from data_modules.videos import VideoDataModule
-from experiments.report.colours import colours, shades, wheel
+from experiments.report.drawing import data_address, draw_flow, draw_strain, draw_wheel, encode, full_colour, peak
 from mer import InputError
-from mer.preprocessing.opencv import cv2
 
 STYLE = """
 body { font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff }
@@ -45,39 +43,30 @@ def write(data: FlowDataModule, folder: Path) -> Path:
     parts: list[VideoDataModule] = [part for part in data.parts.values() if isinstance(part, VideoDataModule)]
     if not parts:
         raise InputError(f"dataset '{data.name}' has no videos of which a gallery could be made")
-    full, strongest = _scales(parts)
+    flows = [part.read(row)["flow"].numpy() for part in parts for row in rows(part.clips)]
+    full = full_colour([peak(np.hypot(flow[0], flow[1])) for flow in flows])
+    strongest = full_colour([peak(flow[2]) for flow in flows])
     sections: dict[str, list[str]] = {name: [] for name in data.classes}
-    total = sum(len(one.clips) for one in parts)
     with counting("gallery") as count:
-        every = ((part, row) for part in parts for row in rows(part.clips))
-        for done, (part, row) in enumerate(every, start=1):
+        clips = ((part, row) for part in parts for row in rows(part.clips))
+        for done, (part, row) in enumerate(clips, start=1):
             name = f"{part.name}-{row.subject}-{row.clip}.jpg"
             cached = {name: tensor.numpy() for name, tensor in part.read(row).items()}
             flow, apex = cached["flow"], int(cached["apex_frame"][0])
             faces = [cached[name].transpose(1, 2, 0) for name in ("onset", "apex")]
-            pictures = [*faces, colours(flow, full), shades(flow[2], strongest)]
-            _write_image(
-                folder / name,
-                np.hstack([np.pad(one, ((0, 0), (1, 1), (0, 0)), constant_values=255) for one in pictures]),
-            )
+            pictures = [*faces, draw_flow(flow, full), draw_strain(flow[2], strongest)]
+            strip = np.hstack([np.pad(p, ((0, 0), (1, 1), (0, 0)), constant_values=255) for p in pictures])
+            with whole_file(folder / name) as temporary:
+                temporary.write_bytes(encode(strip, ".jpg", quality=88))
             sections[row.target].append(_figure(row, name, apex, part.apex == "spotted", flow))
-            count(done, total)
+            count(done, len(flows))
     write_text(folder / "index.html", "\n".join(_page(data, sections, full, strongest)))
     return folder / "index.html"
 
 
-def _scales(parts: Sequence[VideoDataModule]) -> tuple[float, float]:
-    """Flow and strain that have the full colour: nine of ten clips stay below, but for 1 % of their pixels."""
-    flows = [part.read(row)["flow"].numpy() for part in parts for row in rows(part.clips)]
-    lengths = [np.quantile(np.hypot(flow[0], flow[1]), 0.99) for flow in flows]
-    strains = [np.quantile(flow[2], 0.99) for flow in flows]
-    full, strongest = (max(float(np.quantile(values, 0.9)), 1e-3) for values in (lengths, strains))
-    return float(f"{full:.2g}"), float(f"{strongest:.2g}")
-
-
 def _figure(row, name: str, apex: int, spotted: bool, flow: NDArray[np.floating]) -> str:
     how = " (spotted)" if spotted or pd.isna(row.apex) else "" if row.apex == apex else f" (for {row.apex})"
-    length = np.quantile(np.hypot(flow[0], flow[1]), 0.99)
+    length = peak(np.hypot(flow[0], flow[1]))
     return (
         f'<figure><img loading="lazy" src="{escape(name)}" alt=""><figcaption><b>{escape(row.subject)} '
         f"{escape(row.clip)}</b> {escape(row.emotion)}"
@@ -87,24 +76,18 @@ def _figure(row, name: str, apex: int, spotted: bool, flow: NDArray[np.floating]
 
 
 def _page(data: FlowDataModule, sections: dict[str, list[str]], full: float, strongest: float) -> Iterator[str]:
-    legend = base64.b64encode(cv2.imencode(".png", wheel()[..., ::-1])[1].tobytes()).decode()
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{data.name}, {data.protocol}</title>'
-    yield f"<style>{STYLE}</style><header><img alt='' src='data:image/png;base64,{legend}'><div>"
+    yield f"<style>{STYLE}</style><header><img alt='' src='{data_address(draw_wheel(), '.png')}'><div>"
     yield f"<h1>{data.name}, {data.protocol}: {sum(map(len, sections.values()))} clips</h1>"
     yield (
         "<p>Each strip: onset, apex, flow between them, strain. Flow: the colour is the direction in which the face "
         f"moves, as on the wheel; white is still, full colour {full:g} px or more of the crop. Strain: black is none, "
         f"white {strongest:g} or more. Under it: onset, apex and offset frame, and the flow's 99th percentile.</p>"
     )
-    yield "<nav>" + "".join(f'<a href="#{name}">{name} {len(all_)}</a>' for name, all_ in sections.items()) + "</nav>"
+    links = (f'<a href="#{name}">{name} {len(figures)}</a>' for name, figures in sections.items())
+    yield f"<nav>{''.join(links)}</nav>"
     yield "</div></header>"
     for name, figures in sections.items():
         yield f'<h2 id="{name}">{name}, {len(figures)} clip{"" if len(figures) == 1 else "s"}</h2><div class="clips">'
         yield from figures
         yield "</div>"
-
-
-def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content.tobytes())

@@ -6,7 +6,7 @@ from data_modules.cache import extract
 from data_modules.casme2 import CASME2
 from data_modules.composite import MEGC2019
 from data_modules.flow_maps import FlowMaps
-from experiments import gallery
+from experiments.inspection import gallery
 from mer import InputError
 from tests import trees
 
@@ -32,7 +32,7 @@ def test_every_clip_has_its_picture(tmp_path, name):
     assert all(
         f">{clip}</b>" in text.replace(f"{subject} ", ">") for subject, clip in data.clips[["subject", "clip"]].values
     )
-    assert all(f'id="{one}"' in text for one in data.classes) and "http" not in text
+    assert all(f'id="{name}"' in text for name in data.classes) and "http" not in text
 
 
 def test_flow_maps_have_no_gallery(flow_maps, tmp_path):
