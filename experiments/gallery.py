@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_modules.base import FlowDataModule
 from data_modules.cache.store import whole_file, write_text
-from data_modules.processes.progress import counting
+from data_modules.processes.progress import clip_progress
 from data_modules.release.clip_table import rows
 from data_modules.videos import VideoDataModule
 from experiments.report.colours import colours, shades, wheel
@@ -48,7 +48,7 @@ def write(data: FlowDataModule, folder: Path) -> Path:
     full, strongest = _scales(parts)
     sections: dict[str, list[str]] = {name: [] for name in data.classes}
     total = sum(len(one.clips) for one in parts)
-    with counting("gallery") as count:
+    with clip_progress("gallery") as count:
         every = ((part, row) for part in parts for row in rows(part.clips))
         for done, (part, row) in enumerate(every, start=1):
             name = f"{part.name}-{row.subject}-{row.clip}.jpg"
