@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from data_modules.casme2 import CASME2
-from data_modules.processes.progress import counting
+from data_modules.processes.progress import clip_progress
 from data_modules.processes.whole_files import remove_abandoned
 from data_modules.release.detect import Found
 from data_modules.synthesis.synthesize import synthesize
@@ -29,7 +29,7 @@ class Synthetic(CASME2):
         if not self.root_is_given:
             remove_abandoned(self.root.parent, of=self.root.name)
         if not self.root_is_given and not self.root.exists():
-            with counting(f"synthetic faces in {self.root}") as count:
+            with clip_progress(f"synthetic faces in {self.root}") as count:
                 try:
                     synthesize(self.root, workers=self.workers, progress=count)
                 except InputError:

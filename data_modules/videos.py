@@ -19,7 +19,7 @@ from data_modules import protocols
 from data_modules.base import Batch
 from data_modules.cache import extract, extract_on_gpu, store
 from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
-from data_modules.processes.progress import counting
+from data_modules.processes.progress import clip_progress
 from data_modules.release.clip_table import Problem, rows
 from data_modules.release.released import ReleasedDataModule
 from mer import InputError, flow
@@ -142,7 +142,7 @@ class VideoDataModule(ReleasedDataModule):
             for folder in dict.fromkeys(work.target.parent for work in pending):
                 store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
             fill = extract_on_gpu.run if self.backend == "torch" else extract.run
-            with counting(self.name) as count:
+            with clip_progress(self.name) as count:
                 for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                     if why:
                         store.write_text(reason(work), why)

@@ -86,10 +86,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from data_modules.processes.progress import counting
+    from data_modules.processes.progress import clip_progress
     from data_modules.synthesis.synthesize import synthesize
 
-    with counting(str(options.root)) as count:
+    with clip_progress(str(options.root)) as count:
         synthesize(
             options.root,
             layout=options.layout,

@@ -10,8 +10,8 @@ import pytest
 
 from data_modules.processes import pool
 
-# Whichever test starts the process that workers are forked from, it has what those of a sweep need.
-pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.fold"])
+# Whichever test starts the fork server, it has imported what the workers of a sweep need.
+pool.CONTEXT.set_forkserver_preload(["experiments.fold"])
 
 CLASSES = ("negative", "positive", "surprise")
 

@@ -1,7 +1,8 @@
-"""Worker processes, which do one piece of work at a time for as long as there is any.
+"""Worker processes that live as long as there are jobs for them.
 
-They are forked from a server that has imported what they need. Each uses one thread of every numerical library, leaves
-Ctrl-C to the process that has started it, and ends with that process, however that ends.
+They are forked from Python's fork server, which has imported what they need. Each uses one thread of every numerical
+library, ignores Ctrl-C and ends when the process that started it ends. The server ends then too: at once, or when its
+imports are done if a Ctrl-C comes in the first seconds of a command.
 """
 
 import multiprocessing
@@ -23,49 +24,47 @@ from typing import Any
 from data_modules.processes.whole_files import WriteError
 from mer import InputError
 
-TRIES = 2  # a piece of work that fails is tried once more, in a fresh process
+TRIES = 2  # a job that fails is tried once more, in a fresh process
 GRACE = 3.0  # seconds that a process has to remove its temporary files before it is killed
-SERVER = "data_modules.processes.server"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Without these glibc gives a large tensor's memory back when it is freed, and the system clears it anew in every step.
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+# Without these, glibc returns a large tensor's memory when it is freed, and the system clears it again in every step.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([SERVER])
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A piece of work that failed in every try.
+    """Why a job failed in every try.
 
     Attributes:
-        reason: Why: a message, or the traceback of what nobody had thought of.
-        expected: Whether it is a message.
+        reason: A message about wrong input, or the traceback of any other error.
+        expected: True for a message.
     """
 
     reason: str
     expected: bool = True
 
     def error(self) -> Exception:
-        """What to raise where one failure ends everything."""
+        """The exception to raise where one failure ends the command."""
         return InputError(self.reason) if self.expected else RuntimeError(self.reason)
 
 
 def warm_up(modules: Sequence[str]) -> None:
-    """Start the server that workers are forked from; it imports the modules while the caller goes on."""
-    CONTEXT.set_forkserver_preload([SERVER, *modules])
-    with for_children():
+    """Start the fork server, which imports the modules in the background."""
+    CONTEXT.set_forkserver_preload(list(modules))
+    with _child_settings():
         forkserver.ensure_running()
 
 
 @contextmanager
-def for_children() -> Iterator[None]:
-    """What is started in the block has one thread per library, keeps its memory, and gets no signal of the terminal."""
-    own = {**dict.fromkeys(THREADS, "1"), **KEPT}
-    before = {name: os.environ.get(name) for name in own}
-    resource_tracker.ensure_running()  # it would unblock what is blocked here
+def _child_settings() -> Iterator[None]:
+    """Processes started in the block inherit one thread per library, the malloc settings and blocked SIGINT, SIGHUP."""
+    settings = {**dict.fromkeys(THREADS, "1"), **MALLOC}
+    before = {name: os.environ.get(name) for name in settings}
+    resource_tracker.ensure_running()  # its start, if it came inside the block, would unblock SIGINT
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    os.environ.update(own)
+    os.environ.update(settings)
     try:
         yield
     finally:
@@ -75,26 +74,25 @@ def for_children() -> Iterator[None]:
 
 
 def start(work: Callable, *arguments: object) -> BaseProcess:
-    """A process that is forked from the server and does ``work(*arguments)``.
+    """Start a process that does ``work(*arguments)``.
 
-    The server may be killed just now; once that is known, another one is started.
+    If the fork server has just been killed, this fails until Python notices, and is tried again.
     """
-
-    def attempt() -> BaseProcess:
+    pauses = [0.1, 1.0]  # seconds
+    while True:
         process = CONTEXT.Process(target=work, args=arguments, daemon=True)
-        with for_children():
-            process.start()
-        return process
-
-    for pause in (0.1, 1.0):
-        with suppress(EOFError, OSError):
-            return attempt()
-        time.sleep(pause)
-    return attempt()
+        try:
+            with _child_settings():
+                process.start()
+            return process
+        except (EOFError, OSError):
+            if not pauses:
+                raise
+            time.sleep(pauses.pop(0))
 
 
 def end_with_parent(end: Callable[[], None]) -> None:
-    """Have this process call ``end`` when the one that has started it is gone, in the middle of whatever it does."""
+    """Call ``end`` in a thread of this process when the process that started it has ended."""
 
     def watch() -> None:
         if (parent := multiprocessing.parent_process()) is not None:
@@ -105,10 +103,10 @@ def end_with_parent(end: Callable[[], None]) -> None:
 
 
 class Worker:
-    """One process.
+    """A process that does one job at a time.
 
     Args:
-        begin: What it calls first, with its arguments.
+        begin: Function that it calls first, and its arguments.
     """
 
     def __init__(self, begin: tuple[Callable, tuple]):
@@ -119,34 +117,34 @@ class Worker:
 
     def give(self, index: int, work: Callable, arguments: tuple) -> None:
         self.index = index
-        with suppress(OSError):  # it died idle, which is what `outcome` will say
+        """Send it the job ``work(*arguments)`` of this index."""
+        with suppress(OSError):  # it died while it had no job; `outcome` reports that
             self.connection.send((work, arguments))
 
     def outcome(self) -> Any:
-        """Its answer, or a ``Failure`` if it died."""
+        """Wait for what the job returned; a ``Failure`` if it failed or the process died."""
         try:
             return self.connection.recv()
-        except (EOFError, OSError):  # the latter if it died in the middle of its answer
+        except (EOFError, OSError):  # OSError: it died while it sent its answer
             self.process.join(GRACE)
             return Failure(f"its process died ({_how(self.process.exitcode)})")
 
 
 def run(work: Callable, jobs: Sequence[tuple], begins: Sequence[tuple[Callable, tuple]]) -> Iterator[tuple[int, Any]]:
-    """Do ``work(*job)`` for every job, in order of the jobs as workers become free.
+    """Do ``work(*job)`` for every job; workers take the jobs in order as they become free.
 
-    A worker that dies costs no more than the job it was at, which is tried once more in a fresh process, as is one that
-    raises an exception; the others go on.
+    A job that raises an exception, or whose worker dies, is tried once more in a fresh process; the other jobs go on.
 
     Args:
         work: A function of a module; runs in a worker.
         jobs: Arguments of each call.
-        begins: One worker each: what it calls first and with what.
+        begins: For each worker, a function that it calls first, and its arguments.
 
     Yields:
         Index of a job and what it returned, or a ``Failure``, in the order in which they end.
 
     Raises:
-        WriteError: If a worker cannot write a file: the others could not either.
+        WriteError: If a worker cannot write a file, because the others could not either.
     """
     waiting = deque((index, 1) for index in range(len(jobs)))
     tries: dict[int, int] = {}
@@ -188,7 +186,7 @@ def run(work: Callable, jobs: Sequence[tuple], begins: Sequence[tuple[Callable, 
 
 
 def stop(workers: Sequence[Worker]) -> None:
-    """End the workers within seconds."""
+    """End the workers, within ``GRACE`` seconds."""
     for worker in workers:
         worker.process.terminate()
     deadline = time.monotonic() + GRACE
@@ -200,8 +198,8 @@ def stop(workers: Sequence[Worker]) -> None:
 
 
 def _serve(connection: Connection, begin: Callable, arguments: tuple) -> None:
-    """Take work from the connection until it closes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that no temporary file stays
+    """Do jobs from the connection until it closes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that `with` blocks remove temporary files
     end_with_parent(_leave)
     begin(*arguments)
     while True:
@@ -227,7 +225,7 @@ def _leave() -> None:
 
 
 def _how(status: int | None) -> str:
-    """An exit status in words."""
+    """An exit status, or the name of the signal that ended a process."""
     if status is None or status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name

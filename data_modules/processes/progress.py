@@ -1,4 +1,4 @@
-"""Progress of work on clips: a bar with clips per second on standard error."""
+"""A progress bar of clips, with clips per second, on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +17,18 @@ class _Speed(ProgressColumn):
 
 
 @contextmanager
-def counting(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the block runs; yields what is to be called with the clips done and their number."""
+def clip_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs.
+
+    Yields:
+        A function to call with the number of clips done and of all clips.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(description, total=None)
 
     def count(done: int, total: int) -> None:
-        bar.start()  # with the first clip, not before: an error that comes earlier stands alone
+        bar.start()  # with the first clip, so that no empty bar stands above an earlier error
         bar.update(task, completed=done, total=total)
 
     try:

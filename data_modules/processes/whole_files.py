@@ -1,4 +1,4 @@
-"""What disks do: they are full, or refuse; and what killed processes leave on them, half-written."""
+"""Files that appear whole: temporary names, what killed processes leave, and clear messages about full disks."""
 
 import errno
 import functools
@@ -27,69 +27,69 @@ REMEDIES = {
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-ABANDONED = 24 * 3600  # seconds after which nobody goes on with a file
-TEMPORARY = re.compile(r"\.(?P<of>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp")
+ABANDONED = 24 * 3600  # seconds without a change after which no process is writing a file any more
+TEMPORARY = re.compile(r"\.(?P<of>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp")
 
 
 class WriteError(InputError):
-    """A file cannot be written. What comes after it could not be written either."""
+    """A file cannot be written, and the next one could not be written either."""
 
 
 @contextmanager
 def writing(path: Path, unfinished: Path | None = None) -> Iterator[None]:
-    """Have a full disk and the like named with the remedy.
+    """Turn errors of the disk into a message with a remedy.
 
     Args:
-        path: What the block writes, a file or a folder.
-        unfinished: Where the block writes it first.
+        path: The file or folder that the block writes.
+        unfinished: The temporary path where the block writes it first.
 
     Raises:
-        WriteError: In place of an ``OSError`` over these, what is in them, or a folder that they are in.
+        WriteError: Instead of an ``OSError`` about these paths, anything in them, or a folder above them.
     """
-    places = [path] if unfinished is None else [path, unfinished]
+    paths = [path] if unfinished is None else [path, unfinished]
     try:
         yield
     except OSError as error:
-        # The block may have failed over a file of its own, of which nothing here is true.
+        # The block may have failed to read another file, about which the message would be wrong.
         failed = None if error.filename is None else Path(error.filename)
-        ours = failed is None or any(failed in one.parents or failed.is_relative_to(one) for one in places)
+        ours = failed is None or any(failed in own.parents or failed.is_relative_to(own) for own in paths)
         if not ours or error.errno not in REMEDIES:
             raise
         raise WriteError(f"{path} cannot be written: {REMEDIES[error.errno]}") from error
 
 
 def temporary(path: Path) -> Path:
-    """A new name beside a path for what is not finished; it tells which process of which machine writes it."""
-    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    """A new name beside a path for the unfinished file or folder, with the host and process that write it."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
 
 
 def remove_abandoned(folder: Path, of: str = "", below: bool = False) -> None:
-    """Remove what killed processes have left unfinished, and nothing that any process may still be writing.
+    """Remove unfinished files and folders of processes that have ended.
 
-    A process of this machine is gone when its number is. Of other machines, which may share the folder, nothing is
-    known; what they have not touched for a day is abandoned.
+    On this host those of a process that does not live are removed. Other hosts may share the folder and their processes
+    cannot be seen: only what has not changed for a day is removed.
 
     Args:
-        folder: Where to look.
-        of: Only what was to become a file or folder of this name.
-        below: Look in the folders below, too.
+        folder: Folder to look in.
+        of: Only temporary names of this file or folder; all by default.
+        below: Whether to look in its subfolders, too.
     """
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             match = TEMPORARY.fullmatch(name)
-            path = Path(place, name)
+            path = Path(parent, name)
             if match and of in ("", match["of"]) and _is_abandoned(path, match):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
-                    with suppress(OSError):  # another process removes it, too
+                    with suppress(OSError):  # another process has removed it
                         path.unlink()
         folders[:] = [name for name in folders if below and not TEMPORARY.fullmatch(name)]
 
 
 @contextmanager
 def tidied(*folders: Path) -> Iterator[None]:
-    """Remove what killed processes leave unfinished in the folders, before the block and after it."""
+    """Remove what killed processes leave unfinished in and below the folders, before the block and after it."""
 
     def tidy() -> None:
         for folder in folders:
@@ -103,24 +103,24 @@ def tidied(*folders: Path) -> Iterator[None]:
 
 
 def _is_abandoned(path: Path, name: re.Match[str]) -> bool:
-    if name["machine"] == _machine():
+    if name["host"] == _host():
         try:
-            os.kill(int(name["process"]), 0)
+            os.kill(int(name["process"]), 0)  # sends nothing, only asks whether the process lives
         except (ProcessLookupError, OverflowError):
             return True
         except OSError:
-            pass  # somebody else's, alive
+            pass  # it lives and belongs to another user
     try:
-        touched = max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+        changed = max(part.stat().st_mtime for part in (path, *path.rglob("*")))
     except OSError:
         return False  # it has just been finished
-    return time.time() - touched > ABANDONED
+    return time.time() - changed > ABANDONED
 
 
 @functools.cache
-def _machine() -> str:
-    """Eight digits for what process numbers hold in: a machine since it was started, or a container on it."""
-    known = [platform.node()]
+def _host() -> str:
+    """Eight digits for this host, on Linux for the container that numbers the processes; paths of sockets are short."""
+    names = [platform.node()]
     with suppress(OSError):
-        known += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
+        names.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What `make bench` trains: the recipes, on noise in the shapes of a composite of three databases."""
+"""What `make bench` trains: the recipes, on noise with the shapes of the composite of MEGC 2019."""
 
 import time
 from collections.abc import Callable
@@ -6,20 +6,17 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-import data_modules
 from data_modules.base import Batch, FlowDataModule
 from experiments.experiment import Experiment
 from experiments.jobs import Job
 
 CLIPS, SUBJECTS = 442, 68  # those of the composite of MEGC 2019
-TRAINED = CLIPS - CLIPS // SUBJECTS
-"""Clips that a fold trains on: those of an epoch."""
-
-LONG = 20  # seconds; what takes longer is not repeated
+TRAINED = CLIPS - CLIPS // SUBJECTS  # clips of an epoch
+LONG = 20  # seconds; longer work is not repeated
 
 
 class Noise(FlowDataModule):
-    """Noise in the shapes and the number of the clips of the composite of MEGC 2019."""
+    """Noise with the shapes and the number of clips of the composite of MEGC 2019."""
 
     name = "noise"
     default_protocol = "megc2019"
@@ -43,17 +40,22 @@ class Noise(FlowDataModule):
         return {name: x if name == "flow" else x.mul(50).add(128).byte() for name, x in tensors.items()}
 
 
-data_modules.DATASETS["noise"] = f"{__name__}.Noise"  # also in workers, which import this file for their work
-
-
 def experiment(model: str, accelerator: str, *options: str, steps: int = 0, folds: int = 0) -> Experiment:
-    """A model's quick recipe, with so many steps in place of its own if they are given."""
+    """A model's quick recipe on noise.
+
+    Args:
+        model: Name of the model.
+        accelerator: ``cpu`` or ``gpu``.
+        *options: Options of ``mer train``.
+        steps: Training steps; 0 for the recipe's own.
+        folds: Size of a stack; 0 for ``auto``.
+    """
     options = (*options, f"--trainer.max_steps={steps}") if steps else options
-    return Experiment(Job("noise", model, accelerator=accelerator, stack_size=folds, options=options))
+    return Experiment(Job(f"{__name__}.Noise", model, accelerator=accelerator, stack_size=folds, options=options))
 
 
 def seconds(work: Callable[[], object], repeats: int = 2) -> float:
-    """The shortest of a few runs, or one long run, of what ends with its results on the CPU."""
+    """Seconds of the fastest of a few runs, or of the first that is ``LONG``; the work must wait for the device."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

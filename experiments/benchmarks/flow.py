@@ -1,7 +1,7 @@
-"""Speed and error of optical flow, in one run: ``make bench-flow``.
+"""`make bench-flow`: speed and error of optical flow.
 
-Every method sees the same synthetic pairs, whose true flow is known. Methods take turns, and each counts by its fastest
-turn, so that what else runs on the machine disturbs all alike.
+Every method computes the same synthetic pairs, whose true flow is known. Methods take turns, and the fastest turn of
+each counts, so that other work on the machine disturbs all alike.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,27 +21,29 @@ import torch
 from numpy.typing import NDArray
 
 from data_modules.cache.store import write_text
-from experiments.benchmarks import flow_pictures
+from experiments.benchmarks import flow_figures
 from experiments.benchmarks.flow_pairs import film
+from experiments.benchmarks.page import fill
 from mer.flow import METHODS, optical_flow
 from mer.flow.tvl1 import tvl1
 from mer.preprocessing.opencv import cv2
 
 NAMES = {"tvl1": "TV-L1, OpenCV", "farneback": "Farneback, OpenCV", "dis": "DIS, OpenCV"}
 OURS = "TV-L1, mer"
-BEGIN, END = "<!-- written by make bench-flow -->\n", "<!-- end -->\n"
 
 
 @dataclass
 class Row:
-    """A method on a device, and how it did.
+    """A method on a device, with its measurements.
 
     Attributes:
-        where: ``one core``, ``all cores`` or the name of a GPU.
-        estimate: Flow (N, 2, H, W) of all pairs.
-        pairs: How many it computes per turn.
-        seconds: Of the fastest turn.
+        method: Name of the method.
+        where: ``one core``, ``2 cores`` or the name of a GPU.
+        estimate: Computes all pairs and returns the flow (N, 2, H, W) of those with a known flow, in px.
+        pairs: Number of pairs per turn, N or more.
+        seconds: Time of the fastest turn.
         memory: MB per pair on a GPU, else None.
+        flow: Flow of the last turn.
     """
 
     method: str
@@ -50,7 +52,7 @@ class Row:
     pairs: int
     seconds: float = float("inf")
     memory: float | None = None
-    flow: NDArray[np.float32] | None = None
+    flow: NDArray[np.float32] = field(init=False)
 
     @property
     def speed(self) -> float:
@@ -58,6 +60,7 @@ class Row:
         return self.pairs / self.seconds
 
     def turn(self) -> None:
+        """Compute all pairs once, and time it."""
         start = time.perf_counter()
         self.flow = self.estimate()
         self.seconds = min(self.seconds, time.perf_counter() - start)
@@ -71,30 +74,25 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="pairs of a batch on a GPU (default 128)")
     parser.add_argument("--size", type=int, default=224, help="side of the frames in px (default 224)")
     parser.add_argument("--turns", type=int, default=3, help="turns of each method (default 3)")
-    parser.add_argument("--many", type=int, default=0, help="instead: run so many pairs, watching the memory")
-    parser.add_argument("--pictures", action="store_true", help="instead: only draw the example")
+    parser.add_argument("--many", type=int, default=0, help="instead: run so many pairs and print the memory")
     options = parser.parse_args()
     if options.many:
         print(many(options.many, options.batch, options.size))
         return
-    flow_pictures.example(options.docs / "flow-example.jpg", options.size)
-    if options.pictures:
-        return
+    flow_figures.example(options.docs / "flow-example.jpg", options.size)
     rows, truth = measure(options.pairs, options.batch, options.size, options.turns)
     text = table(rows, truth)
     print(text)
     page = options.docs / "flow.md"
-    before, rest = page.read_text().split(BEGIN)
-    write_text(page, before + BEGIN + text + END + rest.split(END)[1])
-    errors = [error(row, truth) for row in rows]
-    flow_pictures.bench(rows, errors, options.docs / "flow-bench.svg")
+    write_text(page, fill(page, "make bench-flow", text))
+    flow_figures.speed_and_error(rows, [error(row, truth) for row in rows], options.docs / "flow-bench.svg")
 
 
 def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], NDArray[np.float32]]:
-    """Time every method.
+    """Time every method on every device.
 
     Returns:
-        A row each; the true flow (pairs, 2, size, size).
+        The rows, and the true flow (pairs, 2, size, size) in px.
     """
     frames, truth = (np.stack(part) for part in zip(*[film(number, size) for number in range(pairs)]))
     cores = len(os.sched_getaffinity(0))
@@ -107,15 +105,15 @@ def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], N
         for threads, where in ((1, "one core"), (cores, f"{cores} cores")):
             rows.append(Row(OURS, where, partial(_batch, torch.from_numpy(frames), threads), pairs))
         if torch.cuda.is_available():
+            name = torch.cuda.get_device_name()
             on_gpu = torch.from_numpy(np.resize(frames, (max(batch, pairs), *frames.shape[1:]))).cuda()
-            rows.append(Row(OURS, torch.cuda.get_device_name(), partial(_batch, on_gpu, 1), len(on_gpu)))
-        cv2.setNumThreads(1)
-        list(pool.map(partial(_estimate, "tvl1"), frames[: 2 * cores]))  # starts the processes
-        for row in rows[-1:] if torch.cuda.is_available() else ():
+            rows.append(row := Row(OURS, name, lambda: _batch(on_gpu, 1)[:pairs], len(on_gpu)))
             row.estimate()  # compiles
             torch.cuda.reset_peak_memory_stats()
             row.estimate()
             row.memory = torch.cuda.max_memory_allocated() / 1e6 / row.pairs
+        cv2.setNumThreads(1)
+        list(pool.map(partial(_estimate, "tvl1"), frames[: 2 * cores]))  # starts the processes
         for _ in range(turns):
             for row in rows:
                 row.turn()
@@ -124,11 +122,11 @@ def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], N
 
 def error(row: Row, truth: NDArray[np.float32]) -> float:
     """Mean endpoint error in px."""
-    return float(_length(_flow(row, truth) - truth).mean())
+    return float(_length(row.flow - truth).mean())
 
 
 def table(rows: list[Row], truth: NDArray[np.float32]) -> str:
-    """The rows as Markdown, with where they were taken."""
+    """The rows as Markdown, under a line about the machine."""
     first = rows[0]
     versions = f"OpenCV {cv2.__version__}, PyTorch {torch.__version__.split('+')[0]}"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU, so no figure of one"
@@ -141,25 +139,24 @@ def table(rows: list[Row], truth: NDArray[np.float32]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        apart = _length(_flow(row, truth) - _flow(first, truth))
+        apart = _length(row.flow - first.flow)
         lines.append(
             f"| {row.method} | {row.where} | {row.speed:.3g} | {row.speed / first.speed:.3g} "
             f"| {error(row, truth):.4f} | {apart.mean():.4f} | {np.quantile(apart, 0.95):.4f} |"
         )
     lines += [f"\n{row.memory:.1f} MB of memory a pair on {row.where}." for row in rows if row.memory is not None]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def many(pairs: int, batch: int, size: int) -> str:
-    """Run many pairs through one device, from and to the host's memory.
+    """Compute many pairs on one device, from and to the host's memory.
 
     Returns:
-        Pairs per second, and the memory that is held after the second batch and after the last.
+        A line with the pairs per second and the memory held after the second batch and after the last.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    frames = torch.from_numpy(
-        np.resize(np.stack([film(number, size)[0] for number in range(8)]), (batch, 2, size, size))
-    )
+    films = np.stack([film(number, size)[0] for number in range(8)])
+    frames = torch.from_numpy(np.resize(films, (batch, 2, size, size)))
     held: list[float] = []
     batches = -(-pairs // batch)
     for number in range(batches):
@@ -178,7 +175,7 @@ def many(pairs: int, batch: int, size: int) -> str:
 
 
 def _held_memory(device: str) -> float:
-    """MB: on a GPU what the allocator has reserved, on the CPU the most that the process ever had."""
+    """MB: on a GPU those the allocator has reserved, on the CPU the peak of the process."""
     if device == "cuda":
         return torch.cuda.memory_reserved() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -201,22 +198,15 @@ def _batch(frames: torch.Tensor, threads: int) -> NDArray[np.float32]:
     return tvl1(frames[:, :1], frames[:, 1:]).cpu().numpy()
 
 
-def _flow(row: Row, truth: NDArray[np.float32]) -> NDArray[np.float32]:
-    assert row.flow is not None
-    return row.flow[: len(truth)]
-
-
 def _length(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.hypot(flow[:, 0], flow[:, 1])
 
 
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+    lines = information.read_text().splitlines() if information.exists() else ()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pairs of aligned face crops with a known flow, to measure optical flow on."""
+"""Pairs of aligned face crops with a known flow, to measure methods of optical flow."""
 
 from functools import cache
 
@@ -20,12 +20,12 @@ def film(number: int, size: int = 224, peak: float | None = None) -> tuple[NDArr
     """Film one onset-apex pair of a synthetic face.
 
     Args:
-        number: Of the pair; each has a person, an expression and a sway of the head of its own.
+        number: Number of the pair, which draws its person, expression and sway of the head.
         size: Side of the crop in pixels.
-        peak: Largest displacement of the expression in pixels of the crop; None for one of 0.3 to 2.
+        peak: Largest displacement of the expression in pixels of the crop; None draws one from 0.3 to 2.
 
     Returns:
-        Onset and apex, grey, uint8 (2, size, size); where each pixel of the onset crop has gone, float32
+        Onset and apex, grey, uint8 (2, size, size); the true flow of each pixel of the onset crop, float32
         (2, size, size), u right and v down in pixels of the crop.
     """
     draws = stream(0, number, "pair")
@@ -46,7 +46,7 @@ def film(number: int, size: int = 224, peak: float | None = None) -> tuple[NDArr
     dx, dy = field(x, y)
     maps = sway.back(x - dx, y - dy, STEPS)
     apex = cv2.remap(neutral, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    shots = [cv2.imdecode(one, cv2.IMREAD_GRAYSCALE) for one in (camera.shoot(neutral), camera.shoot(apex))]
+    shots = [cv2.imdecode(shot, cv2.IMREAD_GRAYSCALE) for shot in (camera.shoot(neutral), camera.shoot(apex))]
     truth, _ = true_flow(transform, field, sway, STEPS, size)
     return np.stack([crop(shot, transform, size) for shot in shots]), truth.astype(np.float32)
 

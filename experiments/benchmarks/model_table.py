@@ -1,7 +1,6 @@
-"""Writes what the networks cost into ``docs/models.md``: ``python -m experiments.benchmarks.model_table``."""
+"""Writes the sizes of the networks into ``docs/models.md``: ``python -m experiments.benchmarks.model_table``."""
 
 import inspect
-import re
 from pathlib import Path
 
 import torch
@@ -11,15 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_modules.base import FlowDataModule
 from data_modules.cache.store import write_text
 from data_modules.videos import VideoDataModule
+from experiments.benchmarks.page import fill
 from experiments.jobs import Job, load_class, models
 
 PAGE = Path(__file__).parents[2] / "docs/models.md"
-CLASSES = 3
-"""Classes K of what is measured: those of ``megc2019``."""
-
+CLASSES = 3  # of megc2019
+# Presets, stages and depths of the authors' HSTA besides the recipe's, which is base, 4 stages of 1 and 2.
 HSTA_VARIANTS = (("tiny", 4, (1, 2)), ("small", 4, (1, 2)), ("base", 3, (1, 4)))
-"""Presets, stages and depths of the authors' HSTA beside that of the recipe, which is base, 4 stages of 1 and 2."""
-
 TITLES = {
     "ahmsa_net": "AHMSA-Net",
     "hsta": "HSTA",
@@ -27,16 +24,15 @@ TITLES = {
     "ststnet": "STSTNet (control)",
     "timm_baseline": "timm's ResNet-18 (control)",
 }
-"""The models as they are called, architectures first."""
 
 
 def build(model: str, recipe: str, **arguments: object) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The network of a recipe in evaluation mode, and one clip that it can read, on torch's meta device: shapes alone.
+    """The network of a recipe in evaluation mode and one clip as its input, on torch's meta device (without values).
 
     Args:
         model: Name of the model.
         recipe: Its recipe, ``quick`` or ``paper``.
-        **arguments: What is different in the network.
+        **arguments: Arguments of the network that replace the recipe's.
     """
     settings = Job("synthetic", model, recipe).read_recipe()
     spec, data = settings["model"]["init_args"]["network"], settings.get("data", {})
@@ -72,7 +68,7 @@ def table() -> str:
 
 
 def short(number: int) -> str:
-    """A count as it is read, ``1,683``, ``2.65 M`` or ``81.9 M``."""
+    """A count for readers: ``1,683``, ``2.65 M`` or ``81.9 M``."""
     for unit, size in (("G", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.{2 if number < 10 * size else 1}f} {unit}"
@@ -80,16 +76,8 @@ def short(number: int) -> str:
 
 
 def page() -> str:
-    """``docs/models.md`` with the table as it should be.
-
-    Raises:
-        ValueError: If the page does not have the two marks of the table, once.
-    """
-    marked = re.compile(r"(?<=<!-- measured -->\n\n).*?(?=\n\n<!-- end of measured -->)", flags=re.DOTALL)
-    text, tables = marked.subn(lambda _: table(), PAGE.read_text())
-    if tables != 1:
-        raise ValueError(f"{PAGE} needs its table between <!-- measured --> and <!-- end of measured -->, once")
-    return text
+    """``docs/models.md`` with the table of now."""
+    return fill(PAGE, "python -m experiments.benchmarks.model_table", table())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The table and the plot of ``make bench``."""
+"""Pages of ``docs/`` that benchmarks write into; the table and the plot of ``make bench``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,27 @@ from pathlib import Path
 
 from data_modules.cache.store import write_text
 
-LEAST = 4  # folds; smaller stacks are filled up with dummies
+LEAST = 4  # folds; smaller stacks are filled up with copies
 NOTE = (
     "An epoch is the 436 clips that a fold trains on, each once, and a test. MB: all tensors at the peak of a step, "
     "with weights and AdamW's moments, without the data. Floor: operations or bytes at the device's measured best. "
     "What would take minutes on a CPU is left out."
 )
-START, END = "<!-- bench: written by make bench -->", "<!-- end of bench -->"
 HEADER = (
     "| model | folds at once | s per fold and epoch | times as fast | floor, s | above the floor | s around it | MB |",
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
 )
+
+
+def fill(page: Path, command: str, block: str) -> str:
+    """The text of a page with a new block between the marks of a command; at its end if it has no marks yet."""
+    begin, end = f"<!-- written by {command} -->", "<!-- end -->"
+    text = page.read_text() if page.exists() else ""
+    if begin not in text:
+        text += f"\n{begin}\n{end}\n"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,11 @@ class Row:
     """What was measured of a model.
 
     Attributes:
-        folds: Folds that are trained as one program; 0 for one by one.
+        folds: Size of the stack; 0 for folds one by one.
         seconds: Per fold and epoch.
         around: Seconds per fold before its first and after its last epoch.
-        memory: Bytes of all the folds' tensors at their peak, without the data.
-        floor: Seconds per fold and epoch that the device's measured ceilings allow.
+        memory: Bytes of the tensors of all folds at their peak, without the data.
+        floor: Least seconds per fold and epoch on this device, see ``fold_speed.floor``.
     """
 
     model: str
@@ -40,7 +50,7 @@ class Row:
 
 
 def line(row: Row, alone: float) -> str:
-    """A row of the table."""
+    """A row of the table; ``alone`` is the seconds of the model's folds one by one."""
     cells = (
         row.model,
         str(row.folds) if row.folds else "one by one",
@@ -55,7 +65,7 @@ def line(row: Row, alone: float) -> str:
 
 
 def memory(rows: Sequence[Row]) -> list[str]:
-    """How the memory of a stack grows, a line per model that has two stacks without dummies."""
+    """How the memory of a stack grows: a line per model with two stacks of at least ``LEAST`` folds."""
     lines = []
     for model in dict.fromkeys(row.model for row in rows):
         alone, *stacks = [row for row in rows if row.model == model and (not row.folds or row.folds >= LEAST)]
@@ -70,17 +80,19 @@ def memory(rows: Sequence[Row]) -> list[str]:
 
 
 def write(docs: Path, measured: Mapping[str, Sequence[Row]], extras: Sequence[str]) -> None:
-    """Put the tables between the markers of ``benchmarks.md``, or at its end, and draw ``bench.svg``."""
-    page = docs / "benchmarks.md"
-    text = page.read_text() if page.exists() else "# Measured\n"
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    lines = [START, "", "## Many folds as one program", "", "![Seconds per fold and epoch](bench.svg)", "", NOTE, ""]
+    """Write the tables and further lines into ``benchmarks.md`` and draw ``bench.svg``.
+
+    Args:
+        docs: Folder of both.
+        measured: Rows by the name of the device.
+        extras: Lines under the tables.
+    """
+    lines = ["## Many folds as one program", "", "![Seconds per fold and epoch](bench.svg)", "", NOTE, ""]
     for device, rows in measured.items():
         alone = {row.model: row.seconds for row in rows if not row.folds}
         lines += [f"{device}:", "", *HEADER, *(line(row, alone[row.model]) for row in rows), "", *memory(rows), ""]
-    lines += [*extras, "", END]
-    write_text(page, before.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n" + after.lstrip("\n"))
+    page = docs / "benchmarks.md"
+    write_text(page, fill(page, "make bench", "\n".join([*lines, *extras])))
     _draw(docs / "bench.svg", measured)
 
 

@@ -1,4 +1,4 @@
-"""One fold at a time on a CPU: STSTNet beside a plain script, and where the time of a fold goes."""
+"""One fold at a time on a CPU: STSTNet beside a plain script, and the time of each part of a fold."""
 
 from collections import defaultdict
 from time import perf_counter
@@ -6,21 +6,18 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.benchmarks.data import TRAINED, experiment
-from experiments.benchmarks.stacks import per_epoch
+from experiments.benchmarks.fold_speed import per_epoch
 
+# The last part is the whole fold less the other parts: a difference of two timings, which may be below 0.
 PARTS = ("batch", "input scaling", "forward", "backward", "optimiser", "tests", "Lightning and what it logs")
-"""The last one is what a fold takes more than the others together: the difference of two timings, also below 0."""
-
-ROUNDS = 5
-"""Times that everything here is timed, in turn; the shortest counts."""
+ROUNDS = 5  # everything is timed so often, in turn; the shortest time counts
 
 
 class ThreeStreams(nn.Module):
-    """STSTNet as it is published: three streams one after the other, 28x28 px, 3 classes."""
+    """STSTNet as published, its three streams one after the other; 28x28 px, 3 classes."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +39,7 @@ class ThreeStreams(nn.Module):
 
 
 def plain(clips: int, passes: int) -> float:
-    """Seconds per epoch of a plain script with batches of so many clips: a loader, a loop, Adam; no test."""
+    """Seconds per epoch of a plain script in batches of ``clips``: a loader, a loop, Adam; no test."""
     torch.manual_seed(0)
     network, flow, target = ThreeStreams(), torch.randn(TRAINED, 3, 28, 28), torch.arange(TRAINED) % 3
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-5)
@@ -57,14 +54,14 @@ def plain(clips: int, passes: int) -> float:
 
 
 def bare(model: str, clips: int, passes: int) -> dict[str, float]:
-    """Seconds per epoch of each part of a recipe in a loop of our own: same batches, steps and tests, no Lightning."""
-    chosen = experiment(model, "cpu", f"--data.batch_size={clips}")
+    """Seconds per epoch of each part of a recipe in a plain loop: same batches, steps and tests, no Lightning."""
+    recipe = experiment(model, "cpu", f"--data.batch_size={clips}")
     torch.manual_seed(0)
-    task, data, spent = chosen.instantiate().model, chosen.data, defaultdict(float)
+    task, data, spent = recipe.instantiate().model, recipe.data, defaultdict(float)
     data.setup()
     data.hold_out(next(iter(data.folds)), 0)
     batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.groups(), lr=task.lr)
-    averaged = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(task.average)) if task.average else None
+    averages = task.configure_callbacks()  # the moving average of the weights, if the recipe has it
     last = perf_counter()
 
     def ended(part: str) -> None:
@@ -84,8 +81,8 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
             ended("backward")
             optimizer.step()
             optimizer.zero_grad()
-            if averaged is not None:
-                averaged.update_parameters(task)
+            for average in averages:
+                average.on_train_batch_end(None, task, None, batch, 0)
             ended("optimiser")
         with torch.no_grad():
             (test,) = data.test_dataloader()

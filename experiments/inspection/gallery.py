@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_modules.base import FlowDataModule
 from data_modules.cache.store import whole_file, write_text
-from data_modules.processes.progress import counting
+from data_modules.processes.progress import clip_progress
 from data_modules.release.clip_table import rows
 from data_modules.videos import VideoDataModule
 from experiments.report.drawing import data_address, draw_flow, draw_strain, draw_wheel, encode, full_colour, peak
@@ -47,7 +47,7 @@ def write(data: FlowDataModule, folder: Path) -> Path:
     full = full_colour([peak(np.hypot(flow[0], flow[1])) for flow in flows])
     strongest = full_colour([peak(flow[2]) for flow in flows])
     sections: dict[str, list[str]] = {name: [] for name in data.classes}
-    with counting("gallery") as count:
+    with clip_progress("gallery") as count:
         clips = ((part, row) for part in parts for row in rows(part.clips))
         for done, (part, row) in enumerate(clips, start=1):
             name = f"{part.name}-{row.subject}-{row.clip}.jpg"

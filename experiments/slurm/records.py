@@ -1,4 +1,4 @@
-"""What was submitted, one small file per job in ``results/slurm``, and what has become of it. No torch."""
+"""Records of submitted jobs, a file per job in ``results/slurm``, and the state of the jobs. Imports no torch."""
 
 import json
 import shutil
@@ -23,10 +23,10 @@ class Submitted:
     """A job that was submitted.
 
     Attributes:
-        number: The job's id.
-        cell: What its folds belong to.
-        seed: Their seed.
-        folds: Their names.
+        number: SLURM's id of the job.
+        cell: Cell of its folds.
+        seed: Seed of its folds.
+        folds: Names of its folds.
     """
 
     number: str
@@ -41,57 +41,57 @@ class Submitted:
 
     @property
     def log(self) -> Path:
-        """What the job prints; there once it has started."""
+        """File of the job's output, which exists once the job has started."""
         return folder(self.cell.results) / f"{self.number}_0_log.out"
 
     def write(self) -> None:
-        """Keep the record until the job has succeeded, and removes it, or is superseded."""
+        """Write the record; the job removes it when it succeeds, a later submission when it takes over."""
         cell = asdict(self.cell)
-        del cell["results"]  # the folder that this is in
+        del cell["results"]  # the folder above the record
         content = {"cell": cell, "seed": self.seed, "folds": self.folds}
         write_text(folder(self.cell.results) / f"{self.number}.json", json.dumps(content, indent=1) + "\n")
 
     def remove(self) -> None:
-        """Remove all but the log."""
-        here = folder(self.cell.results)
-        for path in (here / f"{self.number}.json", *here.glob(f"{self.number}_*")):
+        """Remove the record and submitit's files, but not the log."""
+        records = folder(self.cell.results)
+        for path in (records / f"{self.number}.json", *records.glob(f"{self.number}_*")):
             if path != self.log:
                 path.unlink(missing_ok=True)
 
 
 def folder(results: Path) -> Path:
-    """Where jobs keep records and logs."""
+    """Folder of the records and logs."""
     return results / "slurm"
 
 
 def submitted(results: Path) -> list[Submitted]:
-    """Every job that has not succeeded yet, as far as is known.
+    """Every job with a record, which are those that have not succeeded yet.
 
     Raises:
         InputError: If a record is damaged.
     """
-    found = []
+    jobs = []
     for path in sorted(folder(results).glob("*.json")):
         try:
             content = json.loads(path.read_text())
             cell = Cell(results, **content["cell"])
-            found.append(Submitted(path.stem, cell, content["seed"], tuple(content["folds"])))
-        except FileNotFoundError:  # it has succeeded just now
+            jobs.append(Submitted(path.stem, cell, content["seed"], tuple(content["folds"])))
+        except FileNotFoundError:  # the job has just succeeded
             continue
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is no record of a SLURM job ({error}); delete it") from error
-    return found
+    return jobs
 
 
 class Listed(NamedTuple):
-    """A job as SLURM lists it: ``running`` or ``queued``, and its word for what it waits for."""
+    """A job in SLURM's queue: ``running`` or ``queued``, and SLURM's reason why it waits."""
 
     state: str
     reason: str
 
 
 def queue() -> dict[str, Listed] | None:
-    """Every job that SLURM has not ended, by id; None where there is no SLURM.
+    """Every job in SLURM's queue by its id; None if SLURM is not installed.
 
     Raises:
         InputError: If SLURM does not answer.
@@ -100,18 +100,18 @@ def queue() -> dict[str, Listed] | None:
         return None
     command = ["squeue", "--noheader", "--format=%i %T %r"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
     except subprocess.CalledProcessError as error:
         raise InputError(f"SLURM does not answer: {' '.join(error.stderr.split())}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"SLURM does not answer: {error}") from error
-    lines = (line.split(maxsplit=2) for line in told.splitlines())
+    lines = (line.split(maxsplit=2) for line in output.splitlines())
     waiting = ("PENDING", "REQUEUED")
     return {number: Listed(QUEUED if state in waiting else RUNNING, reason) for number, state, reason in lines}
 
 
 def state(job: Submitted, listed: Mapping[str, Listed] | None) -> str:
-    """What the job's missing folds are: one of ``STATES``."""
+    """State of the job's missing folds, one of ``STATES``."""
     if listed is None:
         return UNKNOWN
     return listed[job.number].state if job.number in listed else FAILED
@@ -119,13 +119,13 @@ def state(job: Submitted, listed: Mapping[str, Listed] | None) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """What has become of the folds that were submitted and have no file.
+    """States of the folds that were submitted and have no file.
 
     Attributes:
-        counts: How many of a cell and seed are in which of ``STATES``.
-        logs: What jobs that failed have printed.
-        reasons: What jobs wait for, in SLURM's words, and how many do.
-        problem: Why SLURM could not be asked.
+        counts: Number of folds in each of ``STATES``, by cell and seed.
+        logs: Logs of failed jobs.
+        reasons: SLURM's reasons why jobs wait, and the number of jobs.
+        problem: Why SLURM did not answer, else empty.
     """
 
     counts: Mapping[tuple[Cell, int], Counter[str]]
@@ -135,21 +135,21 @@ class Progress:
 
 
 def progress(results: Path) -> Progress:
-    """What has become of every job; SLURM is asked only if a fold is missing."""
-    jobs = [job for job in submitted(results) if job.missing]  # read before the queue: what is not in it has ended
+    """States of the folds of all jobs; SLURM is asked only if a fold is missing."""
+    jobs = [job for job in submitted(results) if job.missing]  # read before the queue: a job not in it has ended
     problem, listed = "", None
     try:
         listed = queue() if jobs else None
     except InputError as error:
         problem = str(error)
-    found: dict[tuple[Cell, int, str], str] = {}
+    states: dict[tuple[Cell, int, str], str] = {}
     for job in jobs:
         for fold in job.missing:
-            known = found.get((job.cell, job.seed, fold), FAILED)
-            found[job.cell, job.seed, fold] = min(known, state(job, listed), key=STATES.index)
+            other = states.get((job.cell, job.seed, fold), FAILED)  # of another job with the same fold
+            states[job.cell, job.seed, fold] = min(other, state(job, listed), key=STATES.index)
     counts: defaultdict[tuple[Cell, int], Counter[str]] = defaultdict(Counter)
-    for (cell, seed, _), what in found.items():
-        counts[cell, seed][what] += 1
+    for (cell, seed, _), fold_state in states.items():
+        counts[cell, seed][fold_state] += 1
     failed = [job.log for job in jobs if state(job, listed) == FAILED and job.log.exists()]
     reasons = Counter(listed[job.number].reason for job in jobs if listed and state(job, listed) == QUEUED)
     return Progress(counts, tuple(failed), reasons, problem)

@@ -1,4 +1,4 @@
-"""What a job asks SLURM for, and the options of the command line that say it. Nothing heavy is imported."""
+"""What a job requests from SLURM, and the options for it. Imports nothing heavy."""
 
 import argparse
 import re
@@ -11,18 +11,18 @@ from mer import InputError
 
 @dataclass(frozen=True)
 class Request:
-    """What each job asks for; an empty text leaves it to the cluster.
+    """What each job requests; an empty string leaves the choice to the cluster.
 
     Attributes:
         partition: Name of a partition.
-        time: Time limit in minutes or as ``hours:minutes:seconds`` or ``days-hours``; a job that reaches it is queued
+        time: Time limit in minutes or as ``hours:minutes:seconds`` or ``days-hours``. A job that reaches it is queued
             again and goes on.
-        gpus: Number of GPUs, after a type and a colon if the cluster has several.
+        gpus: Number of GPUs, or type and number, ``a100:1``.
         memory: Memory of a node, ``16G``.
-        account: Who pays.
-        cpus: Cores, of which each trains a fold where there is no GPU.
+        account: Account that pays.
+        cpus: Number of cores; without a GPU each core trains a fold.
         folds_per_job: Folds of a job; 0 for all of a cell and seed.
-        print_only: Print what would be submitted.
+        print_only: Print the jobs instead of submitting them.
     """
 
     partition: str = ""
@@ -36,7 +36,7 @@ class Request:
 
     @property
     def devices(self) -> str:
-        """The devices of a job as ``mer sweep --devices`` wants them."""
+        """Devices of a job in the form of ``mer sweep --devices``."""
         return ",".join(map(str, range(int(self.gpus.split(":")[-1])))) or "cpu"
 
     @property
@@ -47,9 +47,9 @@ class Request:
     def directives(self) -> dict[str, str]:
         """Options of ``sbatch``."""
         gpus = "" if self.accelerator == "cpu" else f"gpu:{self.gpus}"
-        chosen = {"partition": self.partition, "account": self.account, "mem": self.memory, "gres": gpus}
+        optional = {"partition": self.partition, "account": self.account, "mem": self.memory, "gres": gpus}
         always = {"time": self.time, "cpus-per-task": str(self.cpus)}
-        return {**always, **{name: value for name, value in chosen.items() if value}}
+        return {**always, **{name: value for name, value in optional.items() if value}}
 
 
 def add_options(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
@@ -69,10 +69,10 @@ def add_options(parser: argparse.ArgumentParser, positive: Callable[[str], int])
 
 
 def read(options: argparse.Namespace) -> Request | None:
-    """What was asked for; None if the sweep is to run here.
+    """The request of the options; None for a sweep on this machine.
 
     Raises:
-        InputError: If options do not fit one another, or there is no SLURM to submit to.
+        InputError: If options contradict each other, or SLURM is not installed.
     """
     names = [field.name for field in fields(Request)]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -94,7 +94,7 @@ def minutes(time: str) -> int:
     """Minutes of a time as ``sbatch`` reads it.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is no time.
     """
     days, dash, clock = time.rpartition("-")
     parts = clock.split(":")

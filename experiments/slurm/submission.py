@@ -1,4 +1,4 @@
-"""From folds that have no file to SLURM jobs."""
+"""Submits the folds that have no file as SLURM jobs."""
 
 import os
 import shlex
@@ -22,24 +22,24 @@ from mer import InputError
 if TYPE_CHECKING:
     from experiments.experiment import Experiment
 
-NOTICE = 60  # seconds before its time limit at which SLURM tells a job; it may do so a minute earlier
+NOTICE = 60  # seconds before its time limit at which SLURM sends a job a signal; it may come a minute earlier
 RUNS = 2  # a job is not queued again after so many runs in a row in which no fold ended
-TIMEOUTS = 10_000  # no limit of submitit's own
-ELSEWHERE = ("workers", "accelerator", "options")  # fields of a job that other words of its command line say
+TIMEOUTS = 10_000  # switches off submitit's own limit
+ELSEWHERE = ("workers", "accelerator", "options")  # fields of a job that the command line gives in another way
 
 
 @dataclass
 class FoldsJob:
-    """What SLURM runs: a command line that trains folds.
+    """The work of a SLURM job: a command line that trains folds.
 
-    submitit pickles it, calls it on the node, and when the time is nearly up asks it for what to queue again.
+    submitit pickles it, calls it on the node, and calls ``checkpoint`` shortly before the time limit.
 
     Attributes:
         command: The program ``mer``: from its arguments to its exit status.
-        arguments: Of ``mer``.
-        files: What the folds write.
-        missing: How many of these there are not, at the start of this run.
-        idle: Runs just before this one in which no fold ended.
+        arguments: Arguments of ``mer``.
+        files: The files of the folds.
+        missing: Number of files that did not exist at the start of this run.
+        idle: Number of runs in a row before this one in which no fold ended.
     """
 
     command: Callable[[list[str]], int]
@@ -54,7 +54,7 @@ class FoldsJob:
             sys.exit(status)
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """The same command again, which trains the folds that are missing; None if that would never end."""
+        """The same command, to be queued again for the missing folds; None if too many runs trained none."""
         idle = self.idle + 1 if self._missing() == self.missing else 0
         if idle == RUNS:
             print(f"no fold has ended in {RUNS} runs: give the jobs more --time", file=sys.stderr)
@@ -67,7 +67,7 @@ class FoldsJob:
 
 @dataclass(frozen=True)
 class Batch:
-    """Folds of one cell and seed that make a job."""
+    """Folds of one cell and seed, for one job."""
 
     experiment: "Experiment"
     seed: int
@@ -83,20 +83,20 @@ class Batch:
         return tuple(str(self.experiment.cell.file(self.seed, fold)) for fold in self.folds)
 
     def arguments(self, request: Request, upload_pictures: bool) -> tuple[str, ...]:
-        """The command line of ``mer`` that trains the folds, on whatever machine, to the same digits."""
-        chosen, job = self.experiment, self.experiment.job
+        """Arguments of ``mer`` that train these folds, on any machine for the same cell."""
+        job, config = self.experiment.job, self.experiment.config
         words = ["sweep", "--folds", ",".join(self.folds), "--seeds", str(self.seed)]
         for field in fields(Job):
             value = getattr(job, field.name)
             if field.name not in ELSEWHERE and value != field.default:
-                for each in value if isinstance(value, tuple) else (value,):
-                    words += [f"--{field.name.replace('_', '-')}", str(each)]
+                for item in value if isinstance(value, tuple) else (value,):
+                    words += [f"--{field.name.replace('_', '-')}", str(item)]
         words += ["--devices", request.devices, "--workers", str(request.cpus)]
         words += ["--upload-pictures"] * upload_pictures
-        # What depends on the machine is settled here, so that every node trains for the same cell.
-        settled = [f"--trainer.precision={chosen.config.trainer.precision}"]
-        if "backend" in chosen.config.data.init_args:
-            settled.append(f"--data.backend={chosen.config.data.init_args.backend}")
+        # Their defaults depend on the machine, and every node has to train for the same cell.
+        settled = [f"--trainer.precision={config.trainer.precision}"]
+        if "backend" in config.data.init_args:
+            settled.append(f"--data.backend={config.data.init_args.backend}")
         return (*words, "--", *job.options, *settled)
 
 
@@ -107,19 +107,19 @@ def submit(
     request: Request,
     upload_pictures: bool = False,
 ) -> None:
-    """Submit folds that no job in SLURM's queue has, and say so; or print how.
+    """Submit the folds that no job in SLURM's queue has, or print the jobs.
 
     Args:
         results: The results folder.
         pending: Folds that have no file: experiment, fold and seed.
         command: The program ``mer``, which a job calls.
-        request: What each job asks for.
-        upload_pictures: As for ``mer sweep``.
+        request: What each job requests.
+        upload_pictures: Option of ``mer sweep`` for the jobs.
 
     Raises:
         InputError: If SLURM refuses a job or does not answer.
     """
-    jobs = submitted(results)  # read before the queue: what is not in the queue then has ended
+    jobs = submitted(results)  # read first: a job that is not in the queue then has ended
     listed = queue() or {}
     taken = {(job.cell, job.seed, fold) for job in jobs if state(job, listed) != FAILED for fold in job.folds}
     left = [slot for slot in pending if (slot[0].cell, slot[2], slot[1]) not in taken]
@@ -133,11 +133,11 @@ def submit(
         try:
             job = _submit(batch, command, request, upload_pictures)
         except (FailedJobError, FailedSubmissionError) as error:
-            told = f"{number} jobs are submitted; then " if number else ""
-            raise InputError(f"{told}SLURM refused a job: {' '.join(str(error).split())}") from error
+            before = f"{number} jobs are submitted; then " if number else ""
+            raise InputError(f"{before}SLURM refused a job: {' '.join(str(error).split())}") from error
         print(f"job {job.number}: {batch.experiment.cell.model} seed {batch.seed}, {len(batch.folds)} folds")
-    again = {(chosen.cell, seed, fold) for chosen, fold, seed in left}
-    for job in jobs:  # that have ended and of which nothing is to be told any more
+    again = {(experiment.cell, seed, fold) for experiment, fold, seed in left}
+    for job in jobs:  # new jobs have taken over all missing folds of those that failed
         if state(job, listed) == FAILED and again.issuperset((job.cell, job.seed, fold) for fold in job.missing):
             job.remove()
     if waiting := len(pending) - len(left):
@@ -148,18 +148,18 @@ def submit(
 
 
 def _batches(pending: Sequence[tuple["Experiment", str, int]], size: int) -> Iterator[Batch]:
-    for (chosen, seed), group in groupby(pending, key=itemgetter(0, 2)):
+    for (experiment, seed), group in groupby(pending, key=itemgetter(0, 2)):
         folds = [fold for _, fold, _ in group]
         step = size or len(folds)
         for start in range(0, len(folds), step):
-            yield Batch(chosen, seed, tuple(folds[start : start + step]))
+            yield Batch(experiment, seed, tuple(folds[start : start + step]))
 
 
 def _submit(batch: Batch, command: Callable[[list[str]], int], request: Request, upload_pictures: bool) -> Submitted:
     cell = batch.experiment.cell
-    place = folder(cell.results).absolute()
-    executor = SlurmExecutor(place, max_num_timeout=TIMEOUTS)
-    own = f'{shlex.quote(str(place))}/"$SLURM_JOB_ID"'
+    records = folder(cell.results).absolute()
+    executor = SlurmExecutor(records, max_num_timeout=TIMEOUTS)
+    own = f'{shlex.quote(str(records))}/"$SLURM_JOB_ID"'
     executor.update_parameters(
         job_name=batch.name,
         time=minutes(request.time),
@@ -174,16 +174,16 @@ def _submit(batch: Batch, command: Callable[[list[str]], int], request: Request,
         additional_parameters={**request.directives, "chdir": os.getcwd(), "requeue": True},
     )
     job = executor.submit(FoldsJob(command, batch.arguments(request, upload_pictures), batch.files))
-    for link in place.glob(".submission_file_*.sh"):
-        if link.is_symlink():  # submitit keeps one to the script; a plain file is being submitted
+    for link in records.glob(".submission_file_*.sh"):
+        if link.is_symlink():  # submitit leaves a link to the script; a plain file is a script that is being submitted
             link.unlink(missing_ok=True)
-    written = Submitted(job.job_id, cell, batch.seed, batch.folds)
-    written.write()
-    return written
+    record = Submitted(job.job_id, cell, batch.seed, batch.folds)
+    record.write()
+    return record
 
 
 def _script(batch: Batch, request: Request, upload_pictures: bool) -> str:
-    """The same job without submitit, for ``sbatch``."""
+    """The same job as a script for ``sbatch``, without submitit."""
     directives = {
         "job-name": batch.name,
         **request.directives,
@@ -196,7 +196,7 @@ def _script(batch: Batch, request: Request, upload_pictures: bool) -> str:
         "#!/bin/bash",
         *(f"#SBATCH --{name}={shlex.quote(value)}" for name, value in directives.items()),
         "#SBATCH --requeue",
-        "# Told that its time is nearly up, it is queued again; the next run trains the folds that are missing.",
+        "# Shortly before its time limit the job is queued again; the next run trains the missing folds.",
         f"""trap '[ "${{SLURM_RESTART_COUNT:-0}}" -ge {len(batch.folds)} ] || scontrol requeue "$SLURM_JOB_ID"' USR2""",
         f"srun --cpus-per-task={request.cpus} {command} &",
         "wait $!",

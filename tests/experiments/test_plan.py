@@ -1,4 +1,4 @@
-"""What ``mer sweep --dry-run`` says."""
+"""``mer sweep --dry-run``."""
 
 import re
 
@@ -16,7 +16,7 @@ SMALL = ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--mode
 
 @pytest.fixture(autouse=True)
 def trained(monkeypatch) -> list:
-    """Of every step: the first dimensions of a batch, the threads, and whether it is in bfloat16."""
+    """For every step: the leading dimensions of the batch, the threads, and whether it is in bfloat16."""
     steps = []
 
     class Watch(plan.Clock):
@@ -28,23 +28,23 @@ def trained(monkeypatch) -> list:
     return steps
 
 
-def experiment(root, model: str, *options: str) -> Experiment:
+def build(root, model: str, *options: str) -> Experiment:
     return Experiment(Job("flow_maps", model, root=str(root), options=options))
 
 
-def slots_of(chosen: Experiment, seeds: int = 1) -> list[tuple[str, int]]:
-    return [(fold, seed) for seed in range(seeds) for fold in chosen.data.folds]
+def slots_of(experiment: Experiment, seeds: int = 1) -> list[tuple[str, int]]:
+    return [(fold, seed) for seed in range(seeds) for fold in experiment.data.folds]
 
 
 def test_a_stacked_recipe_is_timed_as_a_stack(flow_maps, monkeypatch, trained):
-    chosen = experiment(flow_maps, "ahmsa_net", *SMALL, "--data.batch_size=16", "--trainer.precision=bf16-mixed")
+    experiment = build(flow_maps, "ahmsa_net", *SMALL, "--data.batch_size=16", "--trainer.precision=bf16-mixed")
     threads = torch.get_num_threads()
     monkeypatch.setattr(plan, "_timed", lambda *given: 0.5 * (timed(*given) > 0))
-    guess = plan.estimate(chosen, slots_of(chosen, 4), ["cpu", "cpu"])
-    assert guess == plan.Estimate(0.5 * 300 / 6, stack=6)  # twelve folds, six for each worker
+    estimate = plan.estimate(experiment, slots_of(experiment, 4), ["cpu", "cpu"])
+    assert estimate == plan.Estimate(0.5 * 300 / 6, stack=6)  # twelve folds, six for each worker
     assert set(trained) == {((8, clips), 1, True) for clips in (2, 16)}  # eight slots leave nothing over
-    assert torch.get_num_threads() == threads and not chosen.data.store and chosen.data.batch_size == 16
-    assert plan.estimate(chosen, slots_of(chosen, 9), ["cpu", "cpu"]).stack == workers.ON_A_CPU
+    assert torch.get_num_threads() == threads and not experiment.data.store and experiment.data.batch_size == 16
+    assert plan.estimate(experiment, slots_of(experiment, 9), ["cpu", "cpu"]).stack == workers.ON_A_CPU
 
 
 def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):
@@ -54,8 +54,8 @@ def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):
         return 0.1
 
     monkeypatch.setattr(plan, "_timed", short)
-    chosen = experiment(flow_maps, "ststnet", "--stacked=true", "--trainer.max_steps=10", "--data.batch_size=32")
-    assert plan.estimate(chosen, slots_of(chosen, 3), ["cpu"]) == plan.Estimate(0.5, stack=2)
+    experiment = build(flow_maps, "ststnet", "--stacked=true", "--trainer.max_steps=10", "--data.batch_size=32")
+    assert plan.estimate(experiment, slots_of(experiment, 3), ["cpu"]) == plan.Estimate(0.5, stack=2)
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):
 )
 def test_a_fold_alone_takes_all_its_steps(flow_maps, monkeypatch, options, steps):
     monkeypatch.setattr(plan, "_timed", lambda *given: 0.01 * (timed(*given) > 0))
-    chosen = experiment(flow_maps, "ststnet", *options)
+    experiment = build(flow_maps, "ststnet", *options)
     if steps == 8:
-        chosen.config.trainer.max_steps = -1
-    assert plan.estimate(chosen, slots_of(chosen), ["cpu"]).seconds == pytest.approx(0.01 * steps)
+        experiment.config.trainer.max_steps = -1
+    assert plan.estimate(experiment, slots_of(experiment), ["cpu"]).seconds == pytest.approx(0.01 * steps)
 
 
-def test_a_long_step_is_judged_by_a_few_clips(flow_maps, monkeypatch):
+def test_a_long_step_is_estimated_from_a_few_clips(flow_maps, monkeypatch):
     monkeypatch.setattr(plan, "_timed", lambda task, data, arguments: 4.0 * data.batch_size)
-    chosen = experiment(flow_maps, "ststnet", "--data.batch_size=32", "--trainer.max_steps=10")
-    assert plan.estimate(chosen, slots_of(chosen), ["cpu"]).seconds == 4.0 * 32 * 10
-    assert chosen.data.batch_size == 32
+    experiment = build(flow_maps, "ststnet", "--data.batch_size=32", "--trainer.max_steps=10")
+    assert plan.estimate(experiment, slots_of(experiment), ["cpu"]).seconds == 4.0 * 32 * 10
+    assert experiment.data.batch_size == 32
 
 
-def test_the_later_steps_count_and_long_ones_are_few():
+def test_a_clock_takes_the_median_of_the_later_steps():
     clock = plan.Clock(steps=4)
     clock.ends = [0.0, 9.0, 10.0, 10.5, 11.1]
     assert clock.seconds == pytest.approx(0.55)
@@ -97,7 +97,7 @@ def test_devices_are_counted():
     assert [plan.named(devices) for devices in (["0"], ["0", "3"], ["cpu"] * 2)] == ["1 GPU", "2 GPUs", "2 cores"]
 
 
-def test_a_dry_run_says_all_of_it(flow_maps, tmp_path, capsys, monkeypatch):
+def test_a_dry_run_prints_folds_and_times(flow_maps, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(plan, "_timed", lambda *given: 60.0)
     arguments = ["--dataset", "flow_maps", "--root", str(flow_maps), "--model", "ststnet", "--seeds", "0,1"]
     arguments += ["--results", str(tmp_path), "--workers", "2", "--dry-run", "--trainer.max_steps=100"]

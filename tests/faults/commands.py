@@ -1,4 +1,4 @@
-"""Commands of mer as processes to kill, and what they may leave."""
+"""Runs commands of mer as processes that tests kill, and lists what they leave."""
 
 import os
 import signal
@@ -50,54 +50,53 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self.log.read_bytes()[self.start :].decode()
 
     def processes(self) -> dict[int, str]:
-        """All its processes that live, and what each is."""
+        """Its live processes with their command lines."""
         return dict(_marked(self.mark))
 
     def workers(self) -> list[int]:
-        """What has been forked from its server, oldest first."""
-        found = self.processes()
-        servers = [pid for pid, words in found.items() if "multiprocessing.forkserver" in words]
+        """Its processes that were forked from its fork server, oldest first."""
+        servers = [pid for pid, words in self.processes().items() if "multiprocessing.forkserver" in words]
         return sorted(pid for pid in servers if _parent(pid) in servers)
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
-        """What a terminal does with Ctrl-C: every process of the group gets it."""
+        """Send a signal to all its processes, as a terminal does with Ctrl-C."""
         os.killpg(self.pid, number)
 
     def kill_all(self) -> None:
-        """Kill the whole tree, whatever it starts meanwhile."""
-        while found := self.processes():
-            for pid in found:
+        """Kill all its processes, and those that they start meanwhile."""
+        while processes := self.processes():
+            for pid in processes:
                 kill(pid)
             self.process.poll()
             time.sleep(0.01)
         self.process.wait()
 
     def wait(self, seconds: float = 400) -> int:
-        """Its exit status."""
+        """Wait for its end; return its exit status."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            told = f"still runs after {seconds} s: {self.processes()}\n{self.output}"
+            state = f"still runs after {seconds} s: {self.processes()}\n{self.output}"
             self.kill_all()
-            raise AssertionError(told) from None
+            raise AssertionError(state) from None
 
     def stray(self) -> list[Path]:
         """Its temporary files."""
-        found = list(self.temporary.iterdir())
-        if not found:
+        files = list(self.temporary.iterdir())
+        if not files:
             self.temporary.rmdir()
-        return found
+        return files
 
-    def left(self, seconds: float = 20) -> dict[int, str]:
-        """Processes that live on; they may take so long to notice."""
+    def left(self, seconds: float = 40) -> dict[int, str]:
+        """Its processes that still live after ``seconds``; a fork server first ends its imports."""
         deadline = time.monotonic() + seconds
-        while (found := self.processes()) and time.monotonic() < deadline:
+        while (processes := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return found
+        return processes
 
 
 def kill(pid: int) -> None:
@@ -106,7 +105,7 @@ def kill(pid: int) -> None:
 
 
 def wait_for(condition: Callable[[], object], command: Command, seconds: float = 400) -> bool:
-    """Wait until something holds; False if the command ends before."""
+    """Wait until the condition holds; return False if the command ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
         if command.process.poll() is not None:
@@ -122,23 +121,23 @@ def unfinished(*folders: Path) -> list[Path]:
 
 
 def identities(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Inode and time of the files of every fold and clip that is done: both change when a file is written again."""
+    """Inode and time of the files of every finished fold and clip; both change when a file is written again."""
     clips = folder.glob("cache/*/*/*.safetensors")
     folds = [path for fold in folder.glob("results/*/*/*/*/seed*/*.csv") for path in fold.parent.glob(f"{fold.stem}.*")]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (*clips, *folds)}
 
 
 def contents(results: Path, cache: Path) -> dict[str, bytes | None]:
-    """Every file by its place, with the bytes of those that are the same in every run."""
-    found: dict[str, bytes | None] = {}
+    """The bytes of every file by its relative path; None for files that differ between runs."""
+    files: dict[str, bytes | None] = {}
     for folder in (results, cache):
         for path in folder.rglob("*"):
             place = path.relative_to(folder)
             if path.is_file() and place.parts[0] not in ("wandb", "report"):
                 own = path.suffix == ".json" or path.name == "config.yaml"  # seconds, and where the cache is
-                found[f"{folder.name}/{place}"] = None if own else path.read_bytes()
+                files[f"{folder.name}/{place}"] = None if own else path.read_bytes()
     text = (results / "report/report.md").read_text() if (results / "report/report.md").exists() else ""
-    return {**found, "tables": text.split("### Seconds")[0].encode()}
+    return {**files, "tables": text.split("### Seconds")[0].encode()}
 
 
 def _marked(mark: str) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""A tiny dataset and what an undisturbed sweep makes of it, once per test process."""
+"""A tiny dataset, and the results of a sweep of it that nothing disturbs; made once per test process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Faces:
     root: Path
 
     def arguments(self, command: str, folder: Path) -> list[str]:
-        """A sweep of three seeds, or a preparation, into ``results`` and ``cache`` below a folder."""
+        """Arguments of a sweep of three seeds, or of a preparation, with ``results`` and ``cache`` in a folder."""
         shared = [command, "--dataset", "synthetic", "--root", str(self.root), "--model", "ststnet", "--workers", "2"]
         own = ["--seeds", "0,1,2", "--results", str(folder / "results")] if command == "sweep" else []
         return [*shared, *own, "--cache", str(folder / "cache"), *OPTIONS]
@@ -38,7 +38,7 @@ def faces(tmp_path_factory) -> Faces:
 
 @pytest.fixture(scope="session")
 def undisturbed(faces, tmp_path_factory) -> dict[str, bytes | None]:
-    """Every file that a sweep leaves."""
+    """Every file that a sweep leaves, see ``contents``."""
     folder = tmp_path_factory.mktemp("undisturbed")
     assert main(faces.arguments("sweep", folder)) == 0
     return contents(folder / "results", folder / "cache")

@@ -1,4 +1,4 @@
-"""What hostile input is made of, and how it is fed: each in a block that neither hangs nor writes elsewhere."""
+"""Strategies for hostile input, and a block in which a test may neither hang nor write elsewhere."""
 
 import io
 import os
@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from mer import InputError
 
-PATIENCE = 60  # seconds for one input; each takes milliseconds
+PATIENCE = 60  # seconds for an input, which takes milliseconds
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 
 written: list[str] | None = None
-"""Paths that this process changes, while somebody asks."""
+"""Paths that this process has changed inside ``contained``; None outside it."""
 
 
 def note(event: str, arguments: tuple) -> None:
@@ -33,10 +33,10 @@ def note(event: str, arguments: tuple) -> None:
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
         written.append(os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes)) else "")
     elif event in CHANGES:
-        written.extend(os.fsdecode(one) for one in arguments[:2] if isinstance(one, (str, bytes)))
+        written.extend(os.fsdecode(path) for path in arguments[:2] if isinstance(path, (str, bytes)))
 
 
-sys.addaudithook(note)  # for good: it cannot be taken away again
+sys.addaudithook(note)  # Python cannot remove it again
 
 
 @contextmanager
@@ -65,26 +65,26 @@ def contained(*folders: Path) -> Iterator[None]:
 
 
 def feeder(request: pytest.FixtureRequest, folder: Path) -> Callable:
-    """Tries many inputs: ``feed(strategy, test, short, long)``; the test gets one, and a new folder in this one."""
+    """A function ``feed(strategy, test, short, long)`` that calls ``test(input, new_folder)`` for many inputs."""
     numbers = count()
 
     def run(strategy: st.SearchStrategy, test: Callable, short: int, long: int) -> None:
         thorough = request.config.getoption("--long", False)
 
-        def one(value) -> None:
+        def try_input(value) -> None:
             own = folder / str(next(numbers))
             own.mkdir()
             test(value, own)
             shutil.rmtree(own)
 
-        chosen = settings(
+        limits = settings(
             max_examples=long if thorough else short,
             deadline=None,
             database=None,
             derandomize=not thorough,
             suppress_health_check=list(HealthCheck),
         )
-        chosen(given(strategy)(one))()
+        limits(given(strategy)(try_input))()
 
     return run
 
@@ -115,7 +115,7 @@ def mutate(content: bytes, edits: Sequence[tuple[str, float, bytes]]) -> bytes:
         place = int(where * len(content))
         before, after, length = content[:place], content[place:], len(bytes_)
         content = {
-            "flip": before + bytes(one ^ other for one, other in zip(after, bytes_)) + after[length:],
+            "flip": before + bytes(old ^ mask for old, mask in zip(after, bytes_)) + after[length:],
             "cut": before,
             "drop": before + after[length * 5 :],
             "insert": before + bytes_ + after,
@@ -126,19 +126,19 @@ def mutate(content: bytes, edits: Sequence[tuple[str, float, bytes]]) -> bytes:
 
 
 def mutate_member(content: bytes, member: float, edits: Sequence[tuple[str, float, bytes]]) -> bytes:
-    """A workbook one of whose files is mutated and packed again, so that it is found whole."""
+    """A workbook in which one file is mutated and packed again, so that its checksum is right."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     name = sorted(files)[int(member * (len(files) - 1))]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for each, whole in files.items():
-            archive.writestr(each, mutate(whole, edits) if each == name else whole)
+        for other, whole in files.items():
+            archive.writestr(other, mutate(whole, edits) if other == name else whole)
     return packed.getvalue()
 
 
 def replaced(rows: Sequence[tuple]) -> st.SearchStrategy:
-    """The rows with a few cells that hold anything."""
+    """The rows with any values in a few cells."""
     width = max(map(len, rows))
     change = st.tuples(st.integers(0, len(rows) - 1), st.integers(0, width - 1), CELL)
 

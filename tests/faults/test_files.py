@@ -148,7 +148,7 @@ NAMES = ("clips.csv", "config.yaml", "seed0/smic-sub01.csv", "seed0/smic-sub01.j
 
 
 def read_results(swept: Path, folder: Path, name: str, content: bytes) -> None:
-    """What ``mer status`` and a sweep do with results one of whose files is another."""
+    """Read results as ``mer status`` and a sweep do, with other content in one file."""
     results = folder / "results"
     shutil.copytree(swept, results)
     (file,) = results.glob(f"*/*/*/*/{name}")
@@ -163,8 +163,8 @@ def read_results(swept: Path, folder: Path, name: str, content: bytes) -> None:
         moved = cell.set_aside(0)
         assert all(path.exists() and why for path, why in moved.items()) and not cell.pool(0).faults
         expected = whole.pooled(0)
-        found = cell.pooled(0).merge(expected[["subject", "clip", "target"]], on=["subject", "clip", "target"])
-        assert len(found) == len(cell.pooled(0)) in (6, 9)
+        same = cell.pooled(0).merge(expected[["subject", "clip", "target"]], on=["subject", "clip", "target"])
+        assert len(same) == len(cell.pooled(0)) in (6, 9)
     if name.endswith(".safetensors") and content != original:
         kept = store.read(file)
         assert kept is None or kept.keys() == {"flow", "attention"}

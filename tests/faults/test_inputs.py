@@ -1,7 +1,7 @@
 """Hostile sheets, tables and pictures, made up or mutated.
 
-Each ends in success or in one ``InputError``; none hangs, and nothing is written outside the folders that were given.
-With ``test_files.py`` a few hundred are tried, and with ``--long`` over ten thousand.
+Each input succeeds or raises one ``InputError``; none hangs, and nothing is written outside the given folders.
+Together with ``test_files.py`` a few hundred inputs are tried, and over ten thousand with ``--long``.
 """
 
 import shutil
@@ -66,7 +66,7 @@ def read_release(name: str, release: Path, folder: Path, write: Callable[[Path],
         data = load_class(DATASETS[name])(root=str(root), cache=str(folder / "cache"), crop_size=16, input_size=8)
         data.prepare_data()
         assert sorted(row for rows in data.folds.values() for row in rows) == list(range(len(data.clips)))
-        assert all(Path(one).resolve().is_relative_to(release.resolve()) for one in data.all_clips["folder"])
+        assert all(Path(clip).resolve().is_relative_to(release.resolve()) for clip in data.all_clips["folder"])
         data.setup()
 
 
@@ -77,7 +77,8 @@ class TestSheets:
 
         def test(table: list[list], folder: Path) -> None:
             cells = [
-                [ILLEGAL_CHARACTERS_RE.sub("?", one) if isinstance(one, str) else one for one in row] for row in table
+                [ILLEGAL_CHARACTERS_RE.sub("?", cell) if isinstance(cell, str) else cell for cell in row]
+                for row in table
             ]
             sheets = {"MICRO_ONLY" if name == "samm" else "label": cells}
             read_release(name, releases[name], folder, lambda path: trees.write_workbook(path, sheets))
@@ -124,14 +125,14 @@ def test_a_worksheet_that_grows_when_it_is_read(releases, tmp_path, content):
         for name in archive.namelist():
             other.writestr(name, content if name == "xl/worksheets/sheet1.xml" else archive.read(name))
     with pytest.raises(InputError):
-        read = load_class(DATASETS["casme2"])
+        dataset = load_class(DATASETS["casme2"])
         root = tmp_path / "data"
         root.mkdir()
         (root / "CASME2_RAW_selected").symlink_to(releases["casme2"] / "CASME2_RAW_selected")
         shutil.copy(packed, root / "CASME2-coding-20140508.xlsx")
         signal.alarm(PATIENCE)
         try:
-            read(root=str(root), cache=str(tmp_path / "cache")).all_clips  # noqa: B018
+            dataset(root=str(root), cache=str(tmp_path / "cache")).all_clips  # noqa: B018
         finally:
             signal.alarm(0)
 
@@ -188,18 +189,19 @@ class TestPictures:
             for number in range(3):
                 (folder / f"{number}{suffix}").write_bytes(mutate(whole, edits) if number else whole)
             with contained(folder):
-                found = list_frames(folder)
-                assert [frame.number for frame in found] == [0, 1, 2] and all(damage(one) is not None for one in found)
-                named = tuple((frame.number, frame.path) for frame in found)
+                frames = list_frames(folder)
+                assert [frame.number for frame in frames] == [0, 1, 2]
+                assert all(damage(frame) is not None for frame in frames)
+                named = tuple((frame.number, frame.path) for frame in frames)
                 work = FlowPreparation(
                     frames=named, target=folder / "x", size=16, registered=True, apex=2, method="farneback"
                 )
                 assert isinstance(work.tensors(), str | dict)
-                read_image(found[1].path)
+                read_image(frames[1].path)
 
         feed(EDITS, test, 15, 400)
 
-    def test_one_that_claims_to_be_huge(self, suffix, tmp_path):
+    def test_a_frame_that_claims_to_be_huge(self, suffix, tmp_path):
         whole = picture(suffix)
         for side in (b"\xff\xff\xff\x7f", b"\x7f\xff\xff\xff"):  # with the least byte first, and last
             for place in range(16, 24):

@@ -1,4 +1,4 @@
-"""What a sweep does about files that something has damaged since they were written."""
+"""Sweeps whose files were damaged after they were written."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ def sweep(root: Path, results: Path) -> int:
 
 
 def tables(results: Path) -> dict[str, bytes]:
-    found = [
+    files = [
         *results.glob("*/*/loso/*/seed*/*.csv"),
         *results.glob("*/*/loso/*/*.csv"),
         *results.glob("*/*/*/*/*.yaml"),
     ]
-    return {str(path.relative_to(results)): path.read_bytes() for path in found}
+    return {str(path.relative_to(results)): path.read_bytes() for path in files}
 
 
 def flip(path: Path, place: float = 0.5) -> None:
@@ -56,11 +56,11 @@ def test_a_sweep_names_damaged_results_once_and_trains_them_again(flow_maps, tmp
     assert first.exists() and second.exists()  # status reads, and changes nothing
 
     assert sweep(flow_maps, results) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for path, words in ((first, "its clips and targets are not"), (second, "its columns are")):
         aside = path.with_name(f"{path.name}.bad")
-        assert told.count(f"{aside}: {words}") == 1 and aside.exists()
-    assert (cell.folder / "clips.csv.bad").read_text() == "damaged" and "left out" not in told
+        assert output.count(f"{aside}: {words}") == 1 and aside.exists()
+    assert (cell.folder / "clips.csv.bad").read_text() == "damaged" and "left out" not in output
     assert tables(results) == before
     assert third.stat().st_mtime_ns == times[third]  # it was whole
     capsys.readouterr()
@@ -117,12 +117,12 @@ def test_a_worker_makes_what_is_damaged_since_again(clips, tmp_path, recwarn):
     sorted(whole)[1].unlink()
     recwarn.clear()
     assert data.load(data.clips)["flow"].equal(expected)
-    told = [str(warning.message) for warning in recwarn.list]
-    assert told == [f"{path}: missing or damaged, made again" for path in sorted(whole)[:2]]
+    warnings = [str(warning.message) for warning in recwarn.list]
+    assert warnings == [f"{path}: missing or damaged, made again" for path in sorted(whole)[:2]]
     assert files(tmp_path / "cache") == whole
 
 
-def test_what_another_worker_has_made_again_meanwhile_is_taken(clips, tmp_path, recwarn, monkeypatch):
+def test_a_file_that_another_worker_has_made_again_is_used(clips, tmp_path, recwarn, monkeypatch):
     data, whole = clips(), files(tmp_path / "cache")
     data.prepare_data()
     expected, path = data.load(data.clips)["flow"], sorted(whole)[0]

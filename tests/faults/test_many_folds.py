@@ -1,4 +1,4 @@
-"""The status of very many folds; ``make torture`` says how long it takes."""
+"""The status of very many folds; ``make torture`` prints how long it takes."""
 
 import json
 import os
@@ -25,8 +25,8 @@ def test_status_of_5000_folds(tmp_path, request, capsys, monkeypatch):
     assert status.wait() == 0
     seconds = time.monotonic() - start
     assert not status.stray()
-    found = json.loads(status.output)
-    counts = [(seed["folds_done"], seed["folds_total"]) for cell in found for seed in cell["seeds"]]
+    shown = json.loads(status.output)
+    counts = [(seed["folds_done"], seed["folds_total"]) for cell in shown for seed in cell["seeds"]]
     assert counts == [(subjects, subjects)] * len(MODELS) * seeds
     if subjects == 100:
         with capsys.disabled():

@@ -1,4 +1,4 @@
-"""`make gpu-check`: whether what mer does on a GPU holds on this machine, in under eight minutes.
+"""`make gpu-check`: checks on this machine the code that runs on a GPU, in under eight minutes.
 
 The folder has no ``__init__.py``, so it is no part of the wheel.
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +24,19 @@ from rich.table import Table
 from experiments.benchmarks.gpu_check.check import FAILS, HOLDS, SKIPPED, Row
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 3  # times as long may a part take on a CPU, which may have few cores
+PATIENCE = 3  # factor of the time limits on a CPU, which may have few cores
 COLOURS = {HOLDS: "green", FAILS: "red", SKIPPED: "yellow"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Checks that one process does.
+    """Checks that run in one process.
 
     Attributes:
-        name: Its file in this folder.
-        limit: Seconds that it may take where there is a GPU.
-        remedy: What a user can do where it fails.
-        alone: Whether it measures time or memory, and so nothing else may run.
+        name: Module of this folder that has the checks.
+        limit: Time limit in seconds on a GPU.
+        remedy: Advice for a user if a check fails.
+        alone: True for measurements of time or memory, beside which nothing else may run.
     """
 
     name: str
@@ -47,11 +48,7 @@ class Part:
 PARTS = (
     Part("tests", 210, "a test fails here that passes elsewhere: please report it with its log"),
     Part("commands", 210, "run the command that failed by itself; its message is in the log"),
-    Part(
-        "folds",
-        180,
-        "leave that model away, or that precision: --trainer.precision=32-true",
-    ),
+    Part("folds", 180, "leave that model away, or that precision: --trainer.precision=32-true"),
     Part("agreement", 180, "update the driver and PyTorch, then check again; until then train on the CPU, DEVICES=cpu"),
     Part("flow", 90, "compute flow with OpenCV, --data.backend=opencv; the results are the same"),
     Part("memory", 50, "give the size of a stack yourself, --stack-size 16", alone=True),
@@ -62,11 +59,11 @@ NAMES = [part.name for part in PARTS]
 
 
 class Runner:
-    """Runs parts, each in a process of its own that ends with this one or at its limit.
+    """Runs each part in its own process, up to its time limit.
 
     Args:
-        logs: Folder of their logs.
-        cpu: Whether they are to do the least on the CPU.
+        logs: Folder of the logs.
+        cpu: Whether to run the smallest form on the CPU.
     """
 
     def __init__(self, logs: Path, cpu: bool):
@@ -74,56 +71,42 @@ class Runner:
         self.processes: list[subprocess.Popen] = []
 
     def run(self, part: Part) -> list[Row]:
-        """The rows of a part, also where its process dies."""
+        """Run a part and return its rows; checks that its process did not finish fail."""
         limit = part.limit * (PATIENCE if self.cpu else 1)
-        log, rows = self.log(part), self.logs / f"{part.name}.jsonl"
+        log, rows = self.logs / f"{part.name}.log", self.logs / f"{part.name}.jsonl"
         rows.unlink(missing_ok=True)
         paths = [str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-        words = [
-            sys.executable,
-            "-m",
-            "experiments.benchmarks.gpu_check.part",
-            part.name,
-            str(rows),
-            *["--cpu"] * self.cpu,
-        ]
+        words = [sys.executable, "-m", "experiments.benchmarks.gpu_check.part", part.name, str(rows)]
+        words += ["--cpu"] * self.cpu
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, log.open("w") as output:
             process = subprocess.Popen(
                 words, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, process_group=0
             )
             self.processes.append(process)
             try:
-                status = process.wait(limit)
-                end = f"its process ended with status {status}"
+                end = f"its process ended with status {process.wait(limit)}"
             except subprocess.TimeoutExpired:
                 end = f"not done after {limit} s"
             finally:
                 kill(process)
         return rows_of(part.name, rows, end)
 
-    def log(self, part: Part) -> Path:
-        """Where all that it prints goes."""
-        return self.logs / f"{part.name}.log"
-
     def stop(self) -> None:
-        """End what runs."""
+        """Kill the processes of all parts."""
         for process in self.processes:
-            if process.poll() is None:
-                kill(process)
+            kill(process)
 
 
 def kill(process: subprocess.Popen) -> None:
-    """End a process and what it has started."""
-    try:
+    """Kill a process and those that it has started."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()
 
 
 def rows_of(part: str, file: Path, end: str) -> list[Row]:
-    """The rows that a part has told; what it has only planned fails with the reason of its end."""
+    """The rows in the file of a part; a check that is only planned fails, with ``end`` as its figure."""
     rows: dict[str, Row] = {}
     for line in file.read_text().splitlines() if file.exists() else ():
         row = Row(**json.loads(line))
@@ -134,9 +117,9 @@ def rows_of(part: str, file: Path, end: str) -> list[Row]:
 
 
 def run(parts: Sequence[Part], runner: Runner, console: Console) -> list[Row]:
-    """The rows of all parts, in their order; those that measure nothing run side by side."""
+    """Run all parts, side by side where they measure nothing; return their rows in order."""
 
-    def ended(part: Part) -> list[Row]:
+    def run_part(part: Part) -> list[Row]:
         rows = runner.run(part)
         failed = sum(row.outcome == FAILS for row in rows)
         console.print(f"{part.name}: {f'{failed} of {len(rows)} fail' if failed else 'done'}", highlight=False)
@@ -145,8 +128,8 @@ def run(parts: Sequence[Part], runner: Runner, console: Console) -> list[Row]:
     together = [part for part in parts if not part.alone]
     with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)) // 2)) as pool:
         try:
-            rows = dict(zip(together, pool.map(ended, together)))
-            rows |= {part: ended(part) for part in parts if part.alone}
+            rows = dict(zip(together, pool.map(run_part, together)))
+            rows |= {part: run_part(part) for part in parts if part.alone}
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             runner.stop()
@@ -155,7 +138,7 @@ def run(parts: Sequence[Part], runner: Runner, console: Console) -> list[Row]:
 
 
 def show(rows: Sequence[Row], runner: Runner, console: Console) -> None:
-    """Print the table, what can be done about that which fails, and where the logs are."""
+    """Print the table, the remedies of failed parts and the folder of the logs."""
     where = "the CPU" if runner.cpu else torch.cuda.get_device_name()
     title = f"mer on {where}, PyTorch {torch.__version__}, Python {platform.python_version()}"
     table = Table("part", "what", "", "figure", title=title)
@@ -168,13 +151,14 @@ def show(rows: Sequence[Row], runner: Runner, console: Console) -> None:
     console.print(table)
     for part in PARTS:
         if any(row.part == part.name and row.outcome == FAILS for row in rows):
-            console.print(f"{part.name}: {part.remedy}. Log: {runner.log(part)}", highlight=False, soft_wrap=True)
+            log = runner.logs / f"{part.name}.log"
+            console.print(f"{part.name}: {part.remedy}. Log: {log}", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{sum(row.outcome == word for row in rows)} {word}" for word in (HOLDS, FAILS, SKIPPED))
     console.print(f"{counts}. Full logs: {runner.logs}", highlight=False, soft_wrap=True)
 
 
 def no_gpu() -> str:
-    """What PyTorch says where it sees none."""
+    """Why PyTorch sees no GPU, and the remedy."""
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} sees no GPU, as it is built without CUDA: install one that is"
     needs = f"a driver for CUDA {torch.version.cuda}"
@@ -188,7 +172,7 @@ def main(words: Sequence[str] | None = None) -> int:
         Exit status: 0; 1 if something fails; 2 without a GPU.
     """
     parser = argparse.ArgumentParser(prog="make gpu-check", description="Whether mer's GPU code holds on this machine.")
-    parser.add_argument("--cpu", action="store_true", help="do the least of it on the CPU: a test of this command")
+    parser.add_argument("--cpu", action="store_true", help="run its smallest form on the CPU: a test of this command")
     parser.add_argument("--only", default=",".join(NAMES), help=f"comma-separated, of {', '.join(NAMES)} (default all)")
     parser.add_argument("--logs", type=Path, default=Path("results/gpu-check"), help="folder (default %(default)s)")
     options = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""A recipe in float32 gives on the GPU what it gives on the CPU."""
+"""A recipe in float32 gives the same probabilities on the GPU as on the CPU, within rounding."""
 
 import shutil
 from functools import partial
@@ -15,32 +15,32 @@ from experiments.jobs import models
 
 STEPS = 20
 STACK = 4  # slots
-NEAR = 1e-3  # a probability
-# Two devices add up in another order, and so do two of a CPU's libraries. Training carries such a difference on: where
-# a gradient is nearly nothing, AdamW makes a full step of its sign. How far that takes a recipe is measured here, by
-# training it on the CPU with oneDNN's convolutions and with PyTorch's own; a GPU may be a few times as far, as its
-# libraries round in more places.
+NEAR = 1e-3  # difference of a probability that is always allowed
+# Devices, and a CPU's libraries, add numbers in different orders. Training amplifies such a difference: where a
+# gradient is nearly 0, AdamW makes a full step in the direction of its sign. How much depends on the recipe and is
+# measured here: it is trained on the CPU with oneDNN's convolutions and with PyTorch's own. A GPU's libraries round in
+# more places, so it may differ by a few times as much.
 TIMES = 4
-FAR = 0.02  # but no further than this: what is wrong on a GPU, a kernel or a mask, is further
-# Masks of dropout and drop-path come from the device, so there are none.
-CALM = {
+FAR = 0.02  # difference that is never allowed; an error in a kernel or a mask gives more
+# Without dropout and drop-path, whose masks come from the random numbers of the device.
+DETERMINISTIC = {
     "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0", "--model.network.feature_dropout=0"),
     "hsta": ("--model.network.drop_path=0",),
-    # At its own rates two roundings on a CPU are .01 apart after four steps.
+    # With its own learning rates the two CPU libraries differ by .01 after four steps.
     "mfvan": ("--model.first_stage_steps=4", "--model.first_stage_lr=1e-4", "--model.lr=1e-4"),
     "ststnet": ("--model.network.dropout=0",),
 }
 
 
 def checks(cpu: bool) -> list[Check]:
-    """One for each model; on a CPU, whether a stack agrees with a fold alone."""
-    torch.backends.cudnn.allow_tf32 = False  # on by default there, and off in products of matrices
-    chosen = ("ststnet",) if cpu else models()
-    return [Check(f"{model}, 32-true, {STEPS} steps", partial(agrees, model, cpu)) for model in chosen]
+    """A check for each model; on a CPU, whether a stack agrees with a fold alone."""
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's default is True for convolutions, False for matrix products
+    names = ("ststnet",) if cpu else models()
+    return [Check(f"{model}, 32-true, {STEPS} steps", partial(agrees, model, cpu)) for model in names]
 
 
 def agrees(model: str, cpu: bool) -> str:
-    """The largest difference of a probability, alone and as a part of a stack."""
+    """The largest difference of a probability from the CPU's, of a fold alone and in a stack."""
     device = "cpu" if cpu else "gpu"
     reference = alone(_experiment(model, "cpu", stacked=False))
     with torch.backends.mkldnn.flags(enabled=False):
@@ -48,24 +48,24 @@ def agrees(model: str, cpu: bool) -> str:
     bound = min(FAR, max(NEAR, TIMES * rounding))
     apart = {"alone": _apart(alone(_experiment(model, device, stacked=False)), reference)}
     if model != "mfvan":  # its first stage is trained fold by fold
-        chosen = _experiment(model, device, stacked=True)
-        slots = [(fold, 0) for fold in list(chosen.data.folds)[:STACK]]
-        apart[f"in a stack of {STACK}"] = _apart(_probabilities(train_stack(chosen, slots)[0]), reference)
+        recipe = _experiment(model, device, stacked=True)
+        slots = [(fold, 0) for fold in list(recipe.data.folds)[:STACK]]
+        apart[f"in a stack of {STACK}"] = _apart(_probabilities(train_stack(recipe, slots)[0]), reference)
     figure = ", ".join(f"{value:.1e} {where}" for where, value in apart.items())
     figure += f" from the CPU's (bound {bound:.1e})"
-    if not max(apart.values()) <= bound:  # nan is no agreement
+    if not max(apart.values()) <= bound:  # also fails for nan
         raise Wrong(figure)
     return figure
 
 
-def alone(chosen: Experiment) -> NDArray[np.float64]:
-    """Probabilities of the first fold's clips."""
-    shutil.rmtree("cache", ignore_errors=True)  # else a first stage would be taken from there
-    return _probabilities(train(chosen, next(iter(chosen.data.folds)), 0))
+def alone(recipe: Experiment) -> NDArray[np.float64]:
+    """Probabilities (clips, classes) of the first fold, trained alone."""
+    shutil.rmtree("cache", ignore_errors=True)  # which may hold the first stage of another device
+    return _probabilities(train(recipe, next(iter(recipe.data.folds)), 0))
 
 
 def _experiment(model: str, accelerator: str, stacked: bool) -> Experiment:
-    options = (*CALM.get(model, ()), "--trainer.precision=32-true", f"--stacked={str(stacked).lower()}")
+    options = (*DETERMINISTIC.get(model, ()), "--trainer.precision=32-true", f"--stacked={str(stacked).lower()}")
     return experiment(model, accelerator, *options, steps=STEPS)
 
 
@@ -73,5 +73,5 @@ def _probabilities(outcome: Outcome) -> NDArray[np.float64]:
     return outcome.predictions.filter(regex="^p_").to_numpy()
 
 
-def _apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.abs(one - other).max())
+def _apart(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    return float(np.abs(first - second).max())

@@ -1,4 +1,4 @@
-"""What is checked, and how a process tells of it."""
+"""A check, and the row of the table that it becomes."""
 
 import time
 import traceback
@@ -12,10 +12,10 @@ NEEDS_A_GPU = "needs a GPU"
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table.
+    """A check.
 
     Attributes:
-        what: Names it.
+        what: Its name.
         work: Returns the figure, or raises ``Wrong`` or ``Skip``.
     """
 
@@ -25,7 +25,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a check; ``outcome`` is empty while it is only planned."""
+    """The result of a check; ``outcome`` is empty while the check is only planned."""
 
     part: str
     what: str
@@ -35,15 +35,15 @@ class Row:
 
 
 class Wrong(Exception):
-    """What does not hold, with its figure."""
+    """A check does not hold; the message is its figure."""
 
 
 class Skip(Exception):
-    """Why something cannot be checked here."""
+    """A check cannot be done here; the message says why."""
 
 
 def need(module: str, purpose: str) -> None:
-    """Skip what cannot be done without a package.
+    """Skip a check that needs a package that is not installed.
 
     Raises:
         Skip: If it is not installed.
@@ -53,7 +53,7 @@ def need(module: str, purpose: str) -> None:
 
 
 def do(part: str, check: Check) -> Row:
-    """Do a check, whatever it raises."""
+    """Do a check; any exception becomes a row."""
     start = time.perf_counter()
     try:
         outcome, figure = HOLDS, check.work()

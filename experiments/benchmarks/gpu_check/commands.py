@@ -1,4 +1,4 @@
-"""The commands from films to scores. A command that comes later, to fit a model or to use one, has its check here."""
+"""The commands from films to scores."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ import pandas as pd
 
 from experiments.benchmarks.gpu_check.check import Check, Skip, Wrong, need
 
-FILMS, CACHE, RESULTS = "films", "cache", "results"  # in the folder of this process, which vanishes
-SUBJECTS, CLIPS = 5, 3  # a search divides five groups of subjects into four
+FILMS, CACHE, RESULTS = "films", "cache", "results"  # in the temporary folder of this process
+SUBJECTS, CLIPS = 5, 3  # the fewest subjects of a search
 FEW = "--trainer.max_steps=4"
 
 
 def checks(cpu: bool) -> list[Check]:
-    """One for each command, in the order in which a user comes to them."""
+    """A check for each command, in the order of their use."""
     devices = ("--devices", "cpu") if cpu else ()
     models = ("--model", "ststnet") if cpu else ()
     search = ("--model", "ststnet", "--trials", "2", "--stacked")  # 80 inner folds
@@ -36,30 +36,36 @@ def films() -> str:
 
 
 def prepare(*words: str) -> str:
-    """Find the faces and compute what the models read."""
+    """Find the faces and compute the inputs of the models."""
     mer("prepare", *data(), "--cache", CACHE, *words)
     return f"{sum(1 for _ in Path(CACHE).rglob('*.safetensors'))} files"
 
 
 def trains(command: str, suffix: str, *words: str) -> str:
-    """Train every fold; each clip has a row in each cell."""
+    """Train every fold, and see that each clip has a row in each cell.
+
+    Args:
+        command: ``sweep`` or ``search``.
+        suffix: End of the names of the cells that belong to the command.
+        *words: Further options.
+    """
     mer(command, *data(), "--cache", CACHE, "--results", RESULTS, *words)
     cells = list(Path(RESULTS).glob("*/*/*/*/clips.csv"))
     cells = [clips.parent for clips in cells if clips.parent.name.rpartition("-")[0].endswith(suffix)]
-    told = []
+    counts = []
     for cell in sorted(cells):
         clips = len(pd.read_csv(cell / "clips.csv"))
         rows = sum(len(pd.read_csv(fold)) for fold in cell.glob("seed0/*.csv"))
-        told.append(f"{cell.name.rpartition('-')[0]} {rows} of {clips}")
+        counts.append(f"{cell.name.rpartition('-')[0]} {rows} of {clips}")
         if rows != clips or not clips:
-            raise Wrong(f"clips tested: {', '.join(told)}")
-    if not told:
+            raise Wrong(f"clips tested: {', '.join(counts)}")
+    if not counts:
         raise Wrong("there are no results")
-    return f"clips tested: {', '.join(told)}"
+    return f"clips tested: {', '.join(counts)}"
 
 
 def data() -> tuple[str, ...]:
-    """The words for the films.
+    """The options that name the films.
 
     Raises:
         Skip: If there are none.
@@ -70,10 +76,10 @@ def data() -> tuple[str, ...]:
 
 
 def mer(*words: str) -> None:
-    """Run a command; what it prints goes to the log.
+    """Run a command; its output goes to the log.
 
     Raises:
-        Wrong: If it does not end well.
+        Wrong: If its exit status is not 0.
     """
     print(f"$ mer {' '.join(words)}", flush=True)
     command = [sys.executable, "-m", "experiments.cli", *words]

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from experiments.benchmarks import stacks
+from experiments.benchmarks import fold_speed
 from experiments.benchmarks.data import SUBJECTS
 from experiments.benchmarks.flow import many
 from experiments.benchmarks.gpu_check.check import NEEDS_A_GPU, Check, Skip, need
@@ -11,7 +11,7 @@ SEEDS = 5
 
 
 def checks(cpu: bool) -> list[Check]:
-    """One for each figure. Nothing here has a bound: what is slow on one GPU is quick on another."""
+    """A check for each figure. They have no bounds, because GPUs differ."""
     pairs, batch, size = (6, 2, 48) if cpu else (1024, 128, 224)
     models = ("ststnet",) if cpu else ("ststnet", "ahmsa_net")
     return [
@@ -26,20 +26,20 @@ def per_epoch(model: str, cpu: bool) -> str:
     """Seconds per fold and epoch, one by one and stacked."""
     accelerator, folds, options = ("cpu", 2, ("--data.batch_size=256",)) if cpu else ("gpu", SUBJECTS, ())
     alone, stacked = (
-        stacks.per_epoch(model, accelerator, size, size > 1, 1, *options)["seconds"] for size in (1, folds)
+        fold_speed.per_epoch(model, accelerator, size, size > 1, 1, *options)["seconds"] for size in (1, folds)
     )
     return f"{alone:.4f} one by one, {stacked:.5f} in a stack of {folds}: {alone / stacked:.1f} times as fast"
 
 
 def whole(seeds: int, cpu: bool) -> str:
-    """Seconds of all folds, tests and all."""
+    """Seconds of all folds with their tests."""
     if cpu:
         raise Skip(NEEDS_A_GPU)
-    steps, seconds = stacks.whole("ahmsa_net", seeds)
+    steps, seconds = fold_speed.whole("ahmsa_net", seeds)
     return f"{seconds:.1f} s for {steps} steps"
 
 
 def flow(pairs: int, batch: int, size: int) -> str:
-    """Pairs per second, from and to the memory of the host, and what memory is held."""
+    """Pairs per second, from and to the memory of the host, and the memory held."""
     need("mediapipe", "filming faces")
     return many(pairs, batch, size).partition(": ")[2]

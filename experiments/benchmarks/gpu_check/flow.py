@@ -1,4 +1,4 @@
-"""Optical flow on the GPU is OpenCV's, whatever the batch."""
+"""Optical flow on the GPU agrees with OpenCV's and does not depend on the batch."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ NEAR = 0.015  # px, mean over the pixels of all pairs
 
 
 def checks(cpu: bool) -> list[Check]:
-    """Both backends on the same pairs, and a pair alone and in a batch."""
+    """The two backends on the same pairs, and a pair alone and in a batch."""
     frames = pairs(2 if cpu else 8, 64 if cpu else 224)
     device = "cpu" if cpu else "cuda"
     return [
@@ -26,9 +26,9 @@ def checks(cpu: bool) -> list[Check]:
 
 
 def pairs(count: int, side: int) -> NDArray[np.uint8]:
-    """A portrait before and after a part of the face has moved by up to 2 px, (count, 2, side, side).
+    """A portrait before and after a part of the face has moved by up to 2 px, uint8 (count, 2, side, side).
 
-    No face is looked for, so that this needs no MediaPipe.
+    It is cropped at a known place, so this needs no MediaPipe.
     """
     face = cv2.resize(cv2.cvtColor(astronaut()[:256, 150:406], cv2.COLOR_RGB2GRAY), (side, side))
     y, x = np.mgrid[:side, :side].astype(np.float32)
@@ -44,7 +44,7 @@ def pairs(count: int, side: int) -> NDArray[np.uint8]:
 
 
 def agree(frames: NDArray[np.uint8], device: str) -> str:
-    """The mean difference of the two backends."""
+    """The mean difference of the two backends in px."""
     opencv = np.stack([optical_flow(first, second, "tvl1") for first, second in frames])
     difference = _flow(frames, device).cpu().numpy() - opencv
     mean = float(np.hypot(difference[:, 0], difference[:, 1]).mean())
@@ -55,7 +55,7 @@ def agree(frames: NDArray[np.uint8], device: str) -> str:
 
 
 def does_not_depend_on_its_batch(frames: NDArray[np.uint8], device: str) -> str:
-    """Whether the bits are the same."""
+    """Whether a pair alone gives the same bits as in the batch."""
     together = _flow(frames, device)
     different = sum(not torch.equal(_flow(frames[n : n + 1], device)[0], together[n]) for n in range(len(frames)))
     if different:

@@ -14,7 +14,7 @@ from mer.training.recorded_step import WARM_UP
 NOT_STACKED = ("mfvan",)  # its first stage is trained fold by fold
 WAYS = ("one by one", "stacked")
 PRECISIONS = ("32-true", "bf16-mixed")
-LEAST = {  # on a CPU
+SMALL = {  # options on a CPU
     "hsta": ("--data.input_size=32",),
     "mfvan": ("--model.first_stage_steps=1",),
     "timm_baseline": ("--model.network.name=test_resnet",),
@@ -22,7 +22,7 @@ LEAST = {  # on a CPU
 
 
 def checks(cpu: bool) -> list[Check]:
-    """One for each model, way to train and precision."""
+    """A check for each model, way to train and precision."""
     return [
         Check(f"{model}, {WAYS[stacked]}, {precision}", partial(trains, model, stacked, precision, cpu))
         for model in models()
@@ -32,18 +32,18 @@ def checks(cpu: bool) -> list[Check]:
 
 
 def trains(model: str, stacked: bool, precision: str, cpu: bool) -> str:
-    """Train a few steps, on a GPU also recorded ones; the figure is how many clips were tested."""
+    """Train a few steps, on a GPU also steps recorded as a CUDA graph; the figure is the number of tested clips."""
     warnings.filterwarnings("error", message="the step cannot be recorded")
-    few = 32 if stacked else 2  # on a CPU a stack of fewer is filled with more slots
-    options = (f"--data.batch_size={few}", *LEAST.get(model, ())) if cpu else ()
+    clips = 32 if stacked else 2  # on a CPU a stack of smaller batches is filled with more slots
+    options = (f"--data.batch_size={clips}", *SMALL.get(model, ())) if cpu else ()
     options = (*options, f"--stacked={str(stacked).lower()}", f"--trainer.precision={precision}")
-    chosen = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else WARM_UP + 3)
-    slots = [(fold, 0) for fold in list(chosen.data.folds)[: 2 if stacked else 1]]
-    outcomes = train_stack(chosen, slots) if stacked else [train(chosen, *slot) for slot in slots]
+    recipe = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else WARM_UP + 3)
+    slots = [(fold, 0) for fold in list(recipe.data.folds)[: 2 if stacked else 1]]
+    outcomes = train_stack(recipe, slots) if stacked else [train(recipe, *slot) for slot in slots]
     for (fold, _), outcome in zip(slots, outcomes, strict=True):
         probabilities = outcome.predictions.filter(regex="^p_").to_numpy()
-        if len(probabilities) != len(chosen.data.folds[fold]):
-            raise Wrong(f"{len(probabilities)} predictions for the {len(chosen.data.folds[fold])} clips of {fold}")
+        if len(probabilities) != len(recipe.data.folds[fold]):
+            raise Wrong(f"{len(probabilities)} predictions for the {len(recipe.data.folds[fold])} clips of {fold}")
         if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # of nan, too
             raise Wrong(f"the probabilities of {fold} do not sum to 1: {probabilities.sum(axis=1).tolist()}")
     return f"{sum(len(outcome.predictions) for outcome in outcomes)} clips tested"

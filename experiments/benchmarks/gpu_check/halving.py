@@ -1,4 +1,4 @@
-"""A stack that does not fit is halved, and its folds end."""
+"""A stack that does not fit into memory is halved, and all its folds are trained."""
 
 import gc
 
@@ -14,42 +14,42 @@ SIZE = 32  # folds
 
 
 def checks(cpu: bool) -> list[Check]:
-    """The one."""
+    """The only check of this part."""
     return [Check(f"ststnet, {SIZE} folds in too little memory", lambda: is_halved(cpu))]
 
 
 def is_halved(cpu: bool) -> str:
-    """The stacks that were tried."""
+    """The sizes of the stacks that were tried, the first in too little memory."""
     if cpu:
         raise Skip(NEEDS_A_GPU)
     parsed = experiment("ststnet", "gpu", "--stacked=true", steps=2, folds=SIZE)
-    chosen = workers.latest_experiment(parsed.job, parsed.config)  # the very one that the folds are run with
-    slots = [(fold, 0) for fold in list(chosen.data.folds)[:SIZE]]
-    train_stack(chosen, slots[:2])  # what is only there once
-    half, whole = (_reserved(chosen, slots[:size]) for size in (SIZE // 2, SIZE))
+    own = workers.latest_experiment(parsed.job, parsed.config)  # the same object that `run_folds` uses
+    slots = [(fold, 0) for fold in list(own.data.folds)[:SIZE]]
+    train_stack(own, slots[:2])  # allocates what every stack shares
+    half, whole = (_reserved(own, slots[:size]) for size in (SIZE // 2, SIZE))
     tried = []
 
-    def noted(experiment: Experiment, some: list[Slot]) -> list:
-        tried.append(len(some))
-        return train_stack(experiment, some)
+    def train_and_note(experiment: Experiment, stack: list[Slot]) -> list:
+        tried.append(len(stack))
+        return train_stack(experiment, stack)
 
-    fold.train_stack = noted
-    chosen.cell.describe(chosen.data.clips, chosen.yaml)
+    fold.train_stack = train_and_note
+    own.cell.describe(own.data.clips, own.yaml)
     _empty()
     torch.cuda.set_per_process_memory_fraction((half + whole) / 2 / torch.cuda.mem_get_info()[1])
-    workers.run_folds(chosen.job, chosen.config, slots)
+    workers.run_folds(own.job, own.config, slots)
     figure = f"between {half / 1e6:.0f} and {whole / 1e6:.0f} MB: stacks of {', '.join(map(str, tried))}"
-    missing = [fold for fold, seed in slots if not chosen.cell.file(seed, fold).exists()]
+    missing = [fold for fold, seed in slots if not own.cell.file(seed, fold).exists()]
     if missing or tried[0] != SIZE or max(tried[1:], default=SIZE) >= SIZE:
         raise Wrong(f"{figure}; {len(missing)} folds have no file")
     return figure
 
 
-def _reserved(chosen: Experiment, slots: list[Slot]) -> int:
-    """Bytes that the allocator takes from the device at most."""
+def _reserved(own: Experiment, slots: list[Slot]) -> int:
+    """Peak bytes that the allocator reserves for a stack."""
     _empty()
     torch.cuda.reset_peak_memory_stats()
-    train_stack(chosen, slots)
+    train_stack(own, slots)
     return torch.cuda.max_memory_reserved()
 
 

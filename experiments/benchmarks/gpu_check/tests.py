@@ -1,4 +1,4 @@
-"""The tests that take another path on a machine with a GPU."""
+"""The test files whose code takes another path on a GPU."""
 
 import os
 import subprocess
@@ -21,14 +21,14 @@ FILES = (
 
 
 def checks(cpu: bool) -> list[Check]:
-    """One for each file; they run side by side on half of the cores, and a check waits for its own."""
+    """A check for each file; the files run side by side on half of the cores, and a check waits for its file."""
     pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // 2))
     started = {file: pool.submit(passes, file) for file in (FILES[-1:] if cpu else FILES)}
     return [Check(file, run.result) for file, run in started.items()]
 
 
 def passes(file: str) -> str:
-    """How many tests of a file passed, and in how long."""
+    """How many tests of a file passed."""
     need("pytest", "running the tests")
     report = Path(f"{Path(file).stem}.xml").absolute()
     words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}", file]
@@ -41,11 +41,11 @@ def passes(file: str) -> str:
 
 
 def judge(report: Path) -> str:
-    """What pytest's report in XML says.
+    """How many tests passed, by pytest's XML report.
 
     Raises:
-        Wrong: If a test failed; they are named.
-        Skip: If the failed ones lack MediaPipe, and no other did fail.
+        Wrong: If tests failed; the message names them.
+        Skip: If no test passed and the failed ones only lack MediaPipe.
     """
     failed, faceless, passed = [], 0, 0
     for case in ElementTree.parse(report).iter("testcase"):

@@ -1,9 +1,6 @@
-import atexit
 import os
 import signal
-import time
 from contextlib import closing
-from multiprocessing import forkserver
 from pathlib import Path
 from threading import Timer
 
@@ -27,14 +24,9 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def first_time(marker: str) -> bool:
-    there = Path(marker).exists()
-    Path(marker).touch()
-    return not there
-
-
 def die_once(marker: str) -> int:
-    if first_time(marker):
+    if not Path(marker).exists():
+        Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
 
@@ -55,64 +47,54 @@ def fill_up(folder: str, number: int) -> None:
         raise WriteError("the disk is full")
 
 
-def surroundings() -> tuple[list[str | None], set[int], int]:
+def worker_settings() -> tuple[list[str | None], set[int], int]:
     return [os.environ.get(name) for name in pool.THREADS], signal.pthread_sigmask(signal.SIG_BLOCK, []), os.getpid()
 
 
-def test_more_work_than_workers():
+def test_more_jobs_than_workers():
     assert run(double, [(n,) for n in range(7)]) == {n: 2 * n for n in range(7)}
 
 
-def test_nothing_to_do():
+def test_no_jobs():
     assert run(double, []) == {}
 
 
-def test_a_worker_that_dies_is_replaced_and_its_work_done_by_another(tmp_path):
+def test_a_worker_that_dies_is_replaced_and_another_does_its_job(tmp_path):
     outcomes = run(die_once, [(str(tmp_path / name),) for name in "abc"])
     assert len(set(outcomes.values())) >= 2 and all(isinstance(pid, int) for pid in outcomes.values())
 
 
-def test_work_that_always_kills_is_named_and_the_others_are_done():
+def test_a_job_that_always_kills_its_worker_is_named_and_the_others_are_done():
     outcomes = run(die_if, [(False,), (True,), (False,), (False,)])
     assert "SIGKILL" in outcomes.pop(1).reason and set(outcomes.values()) == {"done"}
 
 
-def test_a_server_that_dies_is_replaced(tmp_path):
+def server() -> int:
+    """Process number of the fork server, the parent of every worker."""
+    return run(os.getppid, [()])[0]
+
+
+def test_a_fork_server_that_dies_is_replaced(tmp_path):
+    first = server()
     jobs = [(str(tmp_path / name),) for name in "abc"]
     with closing(pool.run(die_once, jobs, [(begin, ())])) as ended:
         outcomes = [next(ended)]
-        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        os.kill(first, signal.SIGKILL)
         outcomes += ended
     assert [index for index, _ in outcomes] == [0, 1, 2] and all(isinstance(pid, int) for _, pid in outcomes)
 
 
-def test_a_server_that_dies_while_it_starts_a_process_is_replaced():
-    forkserver.ensure_running()
-    server = forkserver._forkserver._forkserver_pid
-    os.kill(server, signal.SIGSTOP)
-    Timer(0.3, os.kill, (server, signal.SIGKILL)).start()
+def test_a_fork_server_that_dies_while_it_starts_a_process_is_replaced():
+    first = server()
+    os.kill(first, signal.SIGSTOP)
+    Timer(0.3, os.kill, (first, signal.SIGKILL)).start()
     process = pool.start(begin)
     process.join()
-    assert process.exitcode == 0 and forkserver._forkserver._forkserver_pid != server
-
-
-def wait_with_an_end(marker: str) -> None:
-    atexit.register(Path(marker).touch)
-    Path(marker).with_suffix(".ready").touch()
-    time.sleep(60)
-
-
-def test_who_ends_as_it_starts_removes_nothing_of_its_server(tmp_path):
-    process = pool.start(wait_with_an_end, str(tmp_path / "removed"))
-    while not (tmp_path / "removed.ready").exists():
-        time.sleep(0.01)
-    process.terminate()
-    process.join()
-    assert process.exitcode == 1 and not (tmp_path / "removed").exists()
+    assert process.exitcode == 0 and server() != first
 
 
 @pytest.mark.parametrize("error, expected", [(RuntimeError("out of luck"), False), (InputError("no clip"), True)])
-def test_work_that_always_fails_is_named(error, expected):
+def test_a_job_that_always_fails_is_named(error, expected):
     (outcome,) = run(fail, [(error,)]).values()
     assert isinstance(outcome, Failure) and str(error) in outcome.reason and outcome.expected == expected
     assert ("Traceback" in outcome.reason) != expected
@@ -127,13 +109,13 @@ def test_a_full_disk_ends_everything_at_once(tmp_path):
 
 def test_a_worker_has_one_thread_and_leaves_ctrl_c_to_its_parent(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    ((threads, blocked, pid),) = run(surroundings, [()]).values()
+    ((threads, blocked, pid),) = run(worker_settings, [()]).values()
     assert threads == ["1"] * 3 and {signal.SIGINT, signal.SIGHUP} <= blocked and pid != os.getpid()
     assert os.environ["OMP_NUM_THREADS"] == "7" and signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_who_stops_taking_leaves_no_process():
-    with closing(pool.run(surroundings, [()] * 9, [(begin, ())] * 2)) as ended:
+def test_no_worker_lives_after_the_jobs_are_abandoned():
+    with closing(pool.run(worker_settings, [()] * 9, [(begin, ())] * 2)) as ended:
         _, (_, _, pid) = next(ended)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -18,12 +18,12 @@ def gone() -> int:
     return process.pid
 
 
-def leave(path, process: int, machine: str = ""):
-    """What a process leaves that is killed while it writes."""
+def leave(path, process: int, host: str = ""):
+    """The file that a process leaves when it is killed while it writes."""
     own = whole_files.temporary(path)
     left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process}-"))
-    if machine:
-        left = left.with_name(left.name.replace(whole_files._machine(), machine))
+    if host:
+        left = left.with_name(left.name.replace(whole_files._host(), host))
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_text("half")
     return left
@@ -40,7 +40,7 @@ def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_stays(tm
     assert mine.exists() and other.exists() and not dead.exists()
 
 
-def test_what_another_machine_writes_stays_until_it_is_a_day_old(tmp_path, gone):
+def test_what_another_host_writes_stays_until_it_is_a_day_old(tmp_path, gone):
     far, old = leave(tmp_path / "a.csv", gone, "00c0ffee"), leave(tmp_path / "b.csv", gone, "00c0ffee")
     age(old, whole_files.ABANDONED + 60)
     whole_files.remove_abandoned(tmp_path)
@@ -49,7 +49,7 @@ def test_what_another_machine_writes_stays_until_it_is_a_day_old(tmp_path, gone)
 
 def test_a_folder_counts_as_touched_with_what_is_in_it(tmp_path, gone):
     folders = [whole_files.temporary(tmp_path / "data") for _ in "ab"]
-    folders = [folder.with_name(folder.name.replace(whole_files._machine(), "00c0ffee")) for folder in folders]
+    folders = [folder.with_name(folder.name.replace(whole_files._host(), "00c0ffee")) for folder in folders]
     for folder in folders:
         (folder / "clip").mkdir(parents=True)
         (folder / "clip/frame.jpg").touch()
@@ -59,7 +59,7 @@ def test_a_folder_counts_as_touched_with_what_is_in_it(tmp_path, gone):
     assert list(tmp_path.iterdir()) == folders[1:]
 
 
-def test_it_looks_where_it_is_told(tmp_path, gone):
+def test_only_the_given_folder_and_name_are_looked_at(tmp_path, gone):
     names = ("a.csv", "b.csv", "below/a.csv")
     left = {name: leave(tmp_path / name, gone) for name in names}
     whole_files.remove_abandoned(tmp_path, of="a.csv")
@@ -91,15 +91,15 @@ def test_files_of_others_stay(tmp_path, name):
 @pytest.mark.parametrize("where", [None, "data", "data/clip/frame.jpg", ""])
 def test_what_a_disk_refuses_is_named_with_the_remedy(tmp_path, number, where):
     filename = None if where is None else str(tmp_path / where)
-    with pytest.raises(WriteError, match="choose another folder") as caught, whole_files.writing(tmp_path / "data"):
+    with pytest.raises(WriteError, match="choose another folder") as raised, whole_files.writing(tmp_path / "data"):
         raise OSError(number, os.strerror(number), filename)
-    assert str(tmp_path / "data") in str(caught.value)
+    assert str(tmp_path / "data") in str(raised.value)
 
 
 @pytest.mark.parametrize(
     "error", [OSError(errno.EACCES, "no", "/data/casme2/img1.jpg"), OSError(errno.EIO, "broken"), ValueError()]
 )
 def test_other_errors_stay_what_they_are(tmp_path, error):
-    with pytest.raises(type(error)) as caught, whole_files.writing(tmp_path / "data"):
+    with pytest.raises(type(error)) as raised, whole_files.writing(tmp_path / "data"):
         raise error
-    assert caught.value is error
+    assert raised.value is error

@@ -1,15 +1,14 @@
 import pytest
 import torch
 
-from experiments.benchmarks import page, plain_script, stacks
+from experiments.benchmarks import fold_speed, page, plain_script
 from experiments.benchmarks.memory import TensorBytes
 from mer.models.ststnet import STSTNet
 
 
 def test_the_floor_is_below_what_is_measured():
-    least = stacks.floor("ststnet", "cpu", stacks.ceilings(torch.device("cpu")))
-    (row,) = [stacks.per_epoch("ststnet", "cpu", 1, False, 1)]
-    assert 0 < least < row["seconds"]
+    least = fold_speed.floor("ststnet", "cpu", fold_speed.ceilings(torch.device("cpu")))
+    assert 0 < least < fold_speed.per_epoch("ststnet", "cpu", 1, False, 1)["seconds"]
 
 
 def test_the_parts_of_a_fold_are_timed():
@@ -35,8 +34,8 @@ def test_three_streams_are_one_convolution():
     flow = torch.randn(8, 3, 28, 28, dtype=torch.float64)
     logits, expected = ours(flow)["logits"], plain(flow)
     torch.testing.assert_close(logits, expected)
-    for one in (logits, expected):
-        one.square().sum().backward()
+    for output in (logits, expected):
+        output.square().sum().backward()
     for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
         apart = torch.cat([stream.get_parameter(name).grad for stream in plain.streams])
         torch.testing.assert_close(own[f"streams.{name}"].grad, apart)
@@ -55,7 +54,7 @@ def test_bytes_are_those_of_the_tensors_that_live():
 
 def test_a_fold_in_a_stack_takes_little_more_memory_than_alone():
     alone, two, six = (
-        stacks.per_epoch("ststnet", "cpu", folds, folds > 1, 1, "--data.batch_size=256")["memory"]
+        fold_speed.per_epoch("ststnet", "cpu", folds, folds > 1, 1, "--data.batch_size=256")["memory"]
         for folds in (1, 2, 6)
     )
     assert (six - two) / 4 < 1.3 * alone
@@ -71,7 +70,10 @@ def test_the_page_is_written_between_its_marks(tmp_path, rows):
     for note in ("- first", "- second"):
         page.write(tmp_path, {"cpu": rows, "gpu": rows}, [note])
     text = (tmp_path / "benchmarks.md").read_text()
-    assert text.startswith("# Measured\n\nBefore.\n\n" + page.START) and text.count(page.END) == 1
+    assert (
+        text.startswith("# Measured\n\nBefore.\n\n<!-- written by make bench -->\n\n## Many")
+        and text.count("<!-- end -->") == 1
+    )
     assert "- first" not in text and "- second" in text and "| ststnet | 4 | 0.0800 | 5.00 |" in text
     assert "ststnet takes 1.0 MB (from 4 to 8), 0.11 times the 9.0 MB" in text
     assert "<svg" in (tmp_path / "bench.svg").read_text()

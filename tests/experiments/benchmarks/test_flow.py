@@ -9,7 +9,7 @@ from experiments.benchmarks import flow
 from experiments.benchmarks.flow_pairs import film
 
 
-def test_a_pair_moves_as_its_truth_says():
+def test_a_pair_moves_by_its_true_flow():
     pair, truth = film(3, 96, peak=1.5)
     assert pair.shape == truth.shape == (2, 96, 96) and pair.dtype == np.uint8
     assert 1.0 < np.hypot(*truth).max() < 3.0
@@ -24,7 +24,7 @@ def test_the_bench_writes_its_table_and_figures(tmp_path, monkeypatch):
             super().__init__(cores)
 
     page = tmp_path / "flow.md"
-    page.write_text(f"before\n{flow.BEGIN}old\n{flow.END}after\n")
+    page.write_text("before\n<!-- written by make bench-flow -->\n\nold\n\n<!-- end -->\nafter\n")
     monkeypatch.setattr(flow, "ProcessPoolExecutor", Threads)
     arguments = ["bench", "--docs", str(tmp_path), "--pairs", "2", "--batch", "2", "--size", "64", "--turns", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -43,7 +43,7 @@ def test_the_bench_writes_its_table_and_figures(tmp_path, monkeypatch):
     assert (tmp_path / "flow-example.jpg").stat().st_size > 10_000
 
 
-def test_many_pairs_tell_the_memory():
-    said = flow.many(pairs=6, batch=2, size=48)
-    assert said.startswith("6 pairs of 48 px") and "MB after the last" in said
+def test_many_pairs_print_the_memory():
+    line = flow.many(pairs=6, batch=2, size=48)
+    assert line.startswith("6 pairs of 48 px") and "MB after the last" in line
     assert "more pairs" in flow.many(pairs=2, batch=2, size=48)

@@ -1,4 +1,4 @@
-"""What needs no SLURM: its commands are played by small scripts. The real ones are in ``tests/slurm``."""
+"""Jobs without SLURM: small scripts stand for its commands. Tests with the real ones are in ``tests/slurm``."""
 
 import json
 import os
@@ -27,7 +27,7 @@ echo "Submitted batch job $number"
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A queue: a folder with the script of every job; what the file ``queue`` holds is what ``squeue`` prints."""
+    """A folder with ``jobs``, the script of every submitted job, and ``queue``, the output of ``squeue``."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "jobs").mkdir()
     (tmp_path / "queue").touch()
@@ -93,14 +93,14 @@ def test_a_pickle_is_a_command_that_trains_its_folds(slurm, flow_maps, capsys):
     assert (cell["seeds"][0]["folds_done"], cell["jobs"][0]["failed"]) == (1, 2)
 
 
-def test_a_job_on_a_gpu_is_of_the_cell_of_a_gpu(slurm, flow_maps):
+def test_a_job_on_a_gpu_has_the_precision_of_a_gpu(slurm, flow_maps):
     assert sweep(flow_maps, slurm / "results", "--gpus", "a100:2") == 0
     job = pickle.loads((slurm / "results/slurm/1_submitted.pkl").read_bytes()).function
     assert {"0,1", "--trainer.precision=bf16-mixed"} <= set(job.arguments)
     assert "#SBATCH --gres=gpu:a100:2\n" in (slurm / "jobs/1").read_text()
 
 
-def test_printed_jobs_are_those_that_are_submitted(slurm, flow_maps, capsys):
+def test_printed_jobs_equal_submitted_jobs(slurm, flow_maps, capsys):
     assert sweep(flow_maps, slurm / "results", "--print-only", "--time", "30", "--seeds", "0,1") == 0
     printed = capsys.readouterr().out
     assert not list((slurm / "jobs").iterdir()) and not (slurm / "results/slurm").exists()
@@ -126,7 +126,7 @@ def test_a_job_goes_on_until_no_fold_ends(tmp_path):
     assert job.checkpoint() is None
 
 
-def test_what_slurm_refuses_is_said(slurm, flow_maps, capsys):
+def test_errors_of_slurm_are_shown(slurm, flow_maps, capsys):
     assert sweep(flow_maps, slurm / "results", "--partition", "none") == 2
     assert "invalid partition specified: none" in capsys.readouterr().err
     (slurm / "bin/squeue").write_text("#!/bin/sh\necho 'no controller' >&2\nexit 1\n")
@@ -179,14 +179,14 @@ def test_status_works_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
     assert status(tmp_path, capsys)["jobs"] == [{"seed": 0, "running": 0, "queued": 0, "unknown": 1, "failed": 0}]
     (cell.folder / "clips.csv").write_text("nonsense")
     assert main(["status", "--results", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert f"{cell.folder}/clips.csv" in told.replace("\n", "") and "unreadable" in told
+    shown = capsys.readouterr().out
+    assert f"{cell.folder}/clips.csv" in shown.replace("\n", "") and "unreadable" in shown
     (records.folder(tmp_path) / "8.json").write_text("[]")
     assert main(["status", "--results", str(tmp_path)]) == 2
     assert "8.json" in capsys.readouterr().err
 
 
-def test_a_device_is_one_of_those_that_slurm_gave(monkeypatch):
+def test_devices_count_among_those_of_slurm(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     monkeypatch.setenv("SLURM_JOB_NAME", "mer")
     workers.bind_to_device("1")

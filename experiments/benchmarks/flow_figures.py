@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-
-from data_modules.cache.store import whole_file  # noqa: E402
-from experiments.benchmarks.flow_pairs import film  # noqa: E402
-from experiments.report.drawing import draw_flow, draw_strain, draw_wheel  # noqa: E402
-from mer.flow import METHODS, optical_flow, strain  # noqa: E402
-from mer.flow.tvl1 import tvl1  # noqa: E402
+from data_modules.cache.store import whole_file
+from experiments.benchmarks.flow_pairs import film
+from experiments.report.drawing import draw_flow, draw_strain, draw_wheel
+from mer.flow import METHODS, optical_flow, strain
+from mer.flow.tvl1 import tvl1
 
 if TYPE_CHECKING:
     from experiments.benchmarks.flow import Row
@@ -30,9 +27,10 @@ COLOURS = {
 
 
 def example(path: Path, size: int) -> None:
-    """Two clips: the faces, the true flow and its strain, and what each method makes of them."""
+    """Two clips: the faces, the true flow and its strain, and the flow and strain of each method."""
     titles = ("onset, apex", "truth", "TV-L1, OpenCV", "TV-L1, mer", "Farneback", "DIS")
-    figure, axes = plt.subplots(2 * len(CLIPS), len(titles), figsize=(12.4, 8.9), layout="constrained")
+    figure = Figure(figsize=(12.4, 8.9), layout="constrained")
+    axes = figure.subplots(2 * len(CLIPS), len(titles))
     for clip, (number, peak) in enumerate(CLIPS):
         pair, truth = film(number, size, peak)
         first, second = torch.from_numpy(pair)[:, None, None]
@@ -46,8 +44,8 @@ def example(path: Path, size: int) -> None:
             axis.imshow(frame, cmap="gray", vmin=0, vmax=255)
         for axis, flow in zip(upper[1:], flows):
             axis.imshow(draw_flow(flow, full))
-        for axis, one in zip(lower[1:], strains):
-            axis.imshow(draw_strain(one, strongest))
+        for axis, magnitude in zip(lower[1:], strains):
+            axis.imshow(draw_strain(magnitude, strongest))
         upper[0].set_ylabel(f"flow, full colour {full:.1f} px")
         lower[0].set_ylabel(f"strain, white {strongest:.2f}")
         for axis, flow in zip(upper[2:], flows[1:]):
@@ -62,28 +60,23 @@ def example(path: Path, size: int) -> None:
         axis.set_title(title, fontsize=11)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="jpg", dpi=100, pil_kwargs={"quality": 85})
-    plt.close(figure)
 
 
-def bench(rows: Sequence["Row"], errors: Sequence[float], path: Path) -> None:
-    """Pairs per second against endpoint error, a point per method and device."""
-    figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
-    for method in dict.fromkeys(row.method for row in rows):
-        of_method = [(row, off) for row, off in zip(rows, errors) if row.method == method]
-        speeds, offs = [row.speed for row, _ in of_method], [off for _, off in of_method]
-        axis.plot(speeds, offs, "o-", color=COLOURS[method], markersize=6, linewidth=1)
+def speed_and_error(rows: Sequence["Row"], errors: Sequence[float], path: Path) -> None:
+    """Pairs per second against endpoint error in px, a point per method and device."""
+    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for method, colour in COLOURS.items():
+        speeds = [row.speed for row in rows if row.method == method]
+        offs = [off for row, off in zip(rows, errors) if row.method == method]
+        axis.plot(speeds, offs, "o-", color=colour, markersize=6, linewidth=1)
         above = method == "TV-L1, mer"
-        for place, (row, off) in enumerate(of_method):
-            shift = (0, 9 if above else -15)
-            axis.annotate(
-                row.where, (row.speed, off), shift, textcoords="offset points", fontsize=8, ha="center",
-                color=COLOURS[method],
-            )  # fmt: skip
-            if place == 0:
-                axis.annotate(
-                    method, (row.speed, off), (0, 22 if above else -28), textcoords="offset points", fontsize=9,
-                    ha="left", color=COLOURS[method],
-                )  # fmt: skip
+        labels = [((0, 22 if above else -28), speeds[0], offs[0], method, "left", 9)]
+        places = [row.where for row in rows if row.method == method]
+        labels += [((0, 9 if above else -15), *point, "center", 8) for point in zip(speeds, offs, places)]
+        for shift, speed, off, text, align, size in labels:
+            style = {"fontsize": size, "ha": align, "color": colour}
+            axis.annotate(text, (speed, off), shift, textcoords="offset points", **style)
     axis.set(xscale="log", xlabel="pairs per second", ylabel="mean endpoint error, px", ylim=(0, 1.15 * max(errors)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.margins(x=0.15)
@@ -91,4 +84,3 @@ def bench(rows: Sequence["Row"], errors: Sequence[float], path: Path) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
-    plt.close(figure)
