@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from data_modules.base import FlowDataModule
 from data_modules.batches import StackedBatches, take
 from mer.models import Batch
-from mer.training.stacked_task import LANES
+from mer.training.stacked_task import CPU_CHUNK
 
 
 class StackedDataModule(LightningDataModule):
@@ -59,7 +59,7 @@ class StackedDataModule(LightningDataModule):
     @property
     def _longest(self) -> int:
         """Test clips of each slot, with those that are there again."""
-        return -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2  # times an even F: see LANES
+        return -(-max(map(len, self.data.folds.values())) * 2 // CPU_CHUNK) * CPU_CHUNK // 2  # times an even F
 
     def test_dataloader(self) -> list[Batch]:
         rows = [(rows * self._longest)[: self._longest] for rows in (self.data.folds[fold] for fold, _ in self.slots)]

@@ -63,7 +63,7 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
     task, data, spent = chosen.instantiate().model, chosen.data, defaultdict(float)
     data.setup()
     data.hold_out(next(iter(data.folds)), 0)
-    batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.groups(), lr=task.lr)
+    batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.param_groups(), lr=task.lr)
     averaged = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(task.average)) if task.average else None
     last = perf_counter()
 
@@ -76,7 +76,7 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
     for _ in range(passes):
         for batch in batches:
             ended("batch")
-            inputs = task.scaled(batch)
+            inputs = task.network_inputs(batch)
             ended("input scaling")
             loss = sum(task.loss(task.network(**inputs), batch).values())
             ended("forward")
