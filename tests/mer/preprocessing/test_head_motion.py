@@ -28,8 +28,8 @@ def test_fit_finds_the_motion_that_most_pixels_share(scale, angle, right, down, 
     motion, draws = similarity(scale, angle, right, down), np.random.default_rng(seed)
     flow = displacement(motion, 64) + draws.normal(0, 0.02, (2, 64, 64))
     flow[:, 40:60, 10:45] += draws.uniform(1, 2, (2, 1, 1))  # an expression, a sixth of the pixels
-    found = fit(flow, np.ones((64, 64)))
-    assert np.hypot(*(displacement(found, 64) - displacement(motion, 64))).max() < 0.02
+    transform = fit(flow, np.ones((64, 64)))
+    assert np.hypot(*(displacement(transform, 64) - displacement(motion, 64))).max() < 0.02
 
 
 def test_pixels_without_weight_have_no_say():
@@ -99,7 +99,7 @@ def test_the_expression_stays(studio, units):
     apex = studio.shoot(studio.similarity(1.004, 0.6, 1.0, -0.8), expression)
     maps = [channel.astype(np.float32) for channel in expression]
     scale = np.hypot(*studio.transform[0, :2])
-    truth = np.stack([cv2.warpAffine(one, studio.transform, (128, 128)) for one in maps]) * scale
+    truth = np.stack([cv2.warpAffine(component, studio.transform, (128, 128)) for component in maps]) * scale
     errors = []
     for transform in (studio.transform, align_to_onset(studio.onset, apex, studio.transform)):
         crops = crop(studio.onset, studio.transform), crop(apex, transform, like=studio.transform)
@@ -112,7 +112,7 @@ def test_the_expression_stays(studio, units):
 
 def test_faces_without_likeness_keep_their_alignment(studio):
     noise = np.random.default_rng(0).integers(0, 255, studio.onset.shape).astype(np.uint8)
-    found = align_to_onset(studio.onset, noise, studio.transform)
-    assert np.isfinite(found).all() and found.shape == (2, 3)
+    transform = align_to_onset(studio.onset, noise, studio.transform)
+    assert np.isfinite(transform).all() and transform.shape == (2, 3)
     flat = np.full_like(studio.onset, 90)
     assert np.isfinite(align_to_onset(flat, flat, studio.transform)).all()
