@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from data_modules.base import FlowDataModule
 from data_modules.batches import StackedBatches, take
 from mer.models import Batch
-from mer.training.stacked_task import LANES
+from mer.training.stacked_task import CPU_CHUNK
 
 
 class StackedDataModule(LightningDataModule):
@@ -68,5 +68,5 @@ class StackedDataModule(LightningDataModule):
 
     @property
     def _padded(self) -> int:
-        """Test clips of a slot with the repeated ones: F, which is even, times this is a multiple of ``LANES``."""
-        return -(-max(map(len, self.data.folds.values())) * 2 // LANES) * LANES // 2
+        """Test clips of a slot with the repeated ones: F, which is even, times this is a multiple of ``CPU_CHUNK``."""
+        return -(-max(map(len, self.data.folds.values())) * 2 // CPU_CHUNK) * CPU_CHUNK // 2

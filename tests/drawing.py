@@ -1,4 +1,4 @@
-"""A network that draws at random."""
+"""A network with dropout and drop-path."""
 
 from timm.layers import DropPath
 from torch import nn
@@ -7,7 +7,7 @@ from mer.models import Network
 
 
 class Drawing(Network):
-    """Draws in every way that a stack knows, the same module twice."""
+    """Has each kind of random mask that a stack supports; the dropout is called twice."""
 
     def __init__(self, shared: bool = False):
         super().__init__()

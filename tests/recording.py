@@ -1,7 +1,7 @@
-"""A stand-in for CUDA graphs on a CPU: what is recorded computes nothing, and a replay runs the same operations.
+"""A stand-in for CUDA graphs on a CPU: a recording computes nothing, and a replay runs the recorded operations.
 
-They read and write the same memory as when they were recorded, as a GPU's do; operations that a GPU cannot record are
-refused.
+The operations of a replay read and write the same memory as when they were recorded, as on a GPU; operations that a GPU
+cannot record are refused.
 """
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 
 class Graph:
-    """Operations with their tensors."""
+    """Recorded operations with their tensors."""
 
     def __init__(self):
         self.operations, self.replays = [], 0
@@ -42,7 +42,7 @@ class _Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         for storage in (tensor.untyped_storage() for tensor in given):
-            place = storage.data_ptr()  # put back in the end, for nothing is computed while a GPU records
+            place = storage.data_ptr()  # its content is put back in the end: a GPU computes nothing while it records
             if place not in self.made and place not in self.before:
                 self.before[place] = storage, storage.clone()
         outputs = operation(*args, **kwargs)
@@ -56,7 +56,7 @@ class _Recording(TorchDispatchMode):
 
 
 class Cuda:
-    """The names of ``torch.cuda`` that recording takes."""
+    """The names of ``torch.cuda`` that ``mer.training.recorded_step`` uses."""
 
     CUDAGraph = Graph
 

@@ -18,7 +18,7 @@ from mer import InputError
 from mer.flow import flow_map, grey
 from mer.preprocessing import apex as apexes
 from mer.preprocessing.faces import FaceFinder, alignment, centre_square, crop
-from mer.preprocessing.head_motion import follow
+from mer.preprocessing.head_motion import align_to_onset
 from mer.preprocessing.opencv import cv2
 
 REVISION = 3
@@ -120,7 +120,7 @@ class Preparation:
             return first
         face = None if self.registered else _finder().landmarks(image)
         guesses = [] if face is None else [alignment(face, self.size)]
-        return follow(grey(onset), grey(image), first, self.size, guesses=guesses)
+        return align_to_onset(grey(onset), grey(image), first, self.size, guesses=guesses)
 
 
 @dataclass(frozen=True, kw_only=True)

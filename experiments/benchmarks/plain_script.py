@@ -60,7 +60,7 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
     task, data, spent = recipe.instantiate().model, recipe.data, defaultdict(float)
     data.setup()
     data.hold_out(next(iter(data.folds)), 0)
-    batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.groups(), lr=task.lr)
+    batches, optimizer = data.train_dataloader(), torch.optim.AdamW(task.param_groups(), lr=task.lr)
     averages = task.configure_callbacks()  # the moving average of the weights, if the recipe has it
     last = perf_counter()
 
@@ -73,7 +73,7 @@ def bare(model: str, clips: int, passes: int) -> dict[str, float]:
     for _ in range(passes):
         for batch in batches:
             ended("batch")
-            inputs = task.scaled(batch)
+            inputs = task.network_inputs(batch)
             ended("input scaling")
             loss = sum(task.loss(task.network(**inputs), batch).values())
             ended("forward")

@@ -19,13 +19,13 @@ class InputError(ValueError):
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A hint at what a misspelt word may have meant, to end a message with; empty if nothing is near."""
+    """The end of a message about an unknown word: known words that are spelt alike, or an empty text."""
     close = get_close_matches(word, list(known), n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def __getattr__(name: str) -> Any:
-    """The metrics ``UF1`` and ``UAR``; torch is imported when one is first used, for the command line must be quick."""
+    """The metrics ``UF1`` and ``UAR``; torch is imported when one is first used, so that the command line is fast."""
     if name in ("UF1", "UAR"):
         from mer.evaluation import metrics
 

@@ -1,4 +1,4 @@
-"""What a network sees of a clip: normalised flow maps and pictures, mirror images, shifts, resampling."""
+"""The inputs of the networks: normalised flow maps and pictures, mirror images, shifts, resampling."""
 
 from functools import cache
 
@@ -8,20 +8,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 FAINTEST = 0.05
-"""Motion in pixels below which there is only noise to be scaled up."""
+"""Least motion in pixels to divide by: weaker motion is noise."""
 
 
 def normalise_flow(flow: Tensor) -> Tensor:
-    """Bring the flow maps of all clips, cameras and files to one range, each by itself.
+    """Scale each flow map to one range, for all clips, cameras and files.
 
-    The median motion is taken off, so that 0 is a face at rest whatever the head's drift or the file's offset; the
-    motion is divided by its 95th percentile, and so is the strain.
+    The median motion is subtracted, so that 0 is a face at rest for any drift of the head or offset in a file; motion
+    and strain are each divided by their 95th percentile.
 
     Args:
         flow: u, v and strain, shape (..., 3, H, W), in pixels or in any other unit.
 
     Returns:
-        The same shape, without unit: strong motion and strong strain are about 1.
+        The same shape, without unit: strong motion and strain are about 1.
     """
     motion, strain = flow[..., :2, :, :].flatten(-2), flow[..., 2:, :, :].flatten(-2)
     motion = motion - motion.median(dim=-1, keepdim=True).values
@@ -33,14 +33,14 @@ def normalise_flow(flow: Tensor) -> Tensor:
 
 
 def normalise_pictures(pictures: Tensor) -> Tensor:
-    """Pictures (..., 3, H, W), uint8 RGB, as float32 with the mean and the deviation of ImageNet's."""
+    """Pictures (..., 3, H, W), uint8 RGB, normalised as float32 by the mean and standard deviation of ImageNet."""
     mean, deviation = _imagenet(pictures.device)
     return (pictures - mean) / deviation
 
 
 @cache
 def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (3, 1, 1) in 0..255; kept, because to send them to a GPU makes the host wait for it."""
+    """Mean and deviation (3, 1, 1) in 0..255; kept, because the host waits when it sends them to a GPU."""
     constants = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     mean, deviation = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in constants)
     return mean, deviation
@@ -58,7 +58,7 @@ def mirror_pictures(pictures: Tensor) -> Tensor:
 
 
 def shift(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,), repeating their border."""
+    """Shift the maps of each clip, (B, ..., H, W), by whole pixels (B,) down and right; the border is repeated."""
     height, width = maps.shape[-2:]
     rows = (torch.arange(height, device=maps.device) - down[:, None]).clamp(0, height - 1)
     columns = (torch.arange(width, device=maps.device) - right[:, None]).clamp(0, width - 1)
@@ -68,7 +68,7 @@ def shift(maps: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: int) -> Tensor:
-    """Resample maps (..., C, h, w) to a square, averaging over areas; values keep their unit and their type."""
+    """Resample maps (..., C, h, w) to (..., C, size, size), reduced by averages over areas; unit and type stay."""
     if maps.shape[-2:] == (size, size):
         return maps
     mode = "area" if min(maps.shape[-2:]) >= size else "bilinear"
@@ -80,4 +80,4 @@ def resize(maps: Tensor, size: int) -> Tensor:
 PICTURES = ("onset", "apex", "frames")
 
 MIRRORS = {"flow": mirror_flow, **dict.fromkeys(PICTURES, mirror_pictures)}
-"""How each input of a clip becomes that of its mirror image."""
+"""The function that mirrors each input of a network."""

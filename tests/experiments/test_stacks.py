@@ -12,7 +12,7 @@ from experiments.fold import train, train_stack
 from experiments.jobs import Job
 from experiments.results import Cell
 from mer import InputError
-from mer.training.stacked_task import LANES, StackedTask, padded_size
+from mer.training.stacked_task import CPU_CHUNK, StackedTask, padded_size
 from tests.conftest import write_flow_maps
 
 P = ["p_negative", "p_positive", "p_surprise"]
@@ -114,7 +114,7 @@ def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
 def test_a_stack_leaves_nothing_over(clips):
     for slots in (1, 2, 5, 68):
         size = padded_size(slots, clips, cpu=True)
-        assert size >= max(2, slots) and size % 2 == 0 and size * clips % LANES == 0
+        assert size >= max(2, slots) and size % 2 == 0 and size * clips % CPU_CHUNK == 0
     assert (padded_size(1, clips, cpu=False), padded_size(5, clips, cpu=False)) == (2, 5)
 
 

@@ -24,7 +24,7 @@ from mer.evaluation import scoring
 
 
 class _PooledScore(Metric):
-    """A score of the confusion matrix of everything it was updated with."""
+    """A score of the confusion matrix of all updates together."""
 
     is_differentiable = False
     higher_is_better = True
@@ -61,7 +61,7 @@ class _PooledScore(Metric):
             )
         classes = predictions.argmax(1) if predictions.ndim == 2 else self._checked(predictions, "predictions")
         pairs = self._checked(target, "target") * count + classes
-        # Not added in place: a state that was reset in inference mode could not be changed outside of it.
+        # Not added in place: a state that was reset in inference mode cannot be changed outside of it.
         self.confusion = self.confusion + torch.bincount(pairs, minlength=count**2).view(count, count)
 
     def compute(self) -> Tensor:
@@ -72,7 +72,7 @@ class _PooledScore(Metric):
         return torch.tensor(float(score), dtype=dtype, device=self.confusion.device)
 
     def _checked(self, classes: Tensor, name: str) -> Tensor:
-        """The classes as int64."""
+        """The classes as int64; a ValueError if they are no classes."""
         if classes.is_floating_point():
             raise ValueError(
                 f"{name} of shape {tuple(classes.shape)} must be classes, integers; they are {classes.dtype}"

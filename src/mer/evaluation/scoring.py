@@ -6,8 +6,8 @@ and Scholz, Apples-to-apples in cross-validation studies, SIGKDD Explorations 20
 A table of predictions has one row per tested clip and the columns ``dataset``, ``subject``, ``clip``, ``target`` and
 ``prediction``, the last two holding names of classes. ``classes`` is always the protocol's fixed list.
 
-The formulas ``uf1``, ``uar`` and ``accuracy`` stand here alone. The torchmetrics in ``mer.evaluation.metrics`` call
-them; nothing here imports torch, because ``mer status`` and ``mer report`` do without it.
+The formulas ``uf1``, ``uar`` and ``accuracy`` are written only here; ``mer.evaluation.metrics`` calls them. Nothing
+here imports torch, so that ``mer status`` and ``mer report`` start fast.
 """
 
 import warnings
@@ -158,8 +158,8 @@ def ensemble(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataF
     key, probabilities = ["dataset", "subject", "clip", "target"], [f"p_{name}" for name in classes]
     if not tables or any(set([*key, *probabilities]) - set(table) for table in tables):
         raise ValueError(f"an ensemble needs tables with the columns {', '.join([*key, *probabilities])}")
-    every = pd.concat([table[[*key, *probabilities]] for table in tables])
-    grouped = every.groupby(key, sort=True, as_index=False)
+    rows = pd.concat([table[[*key, *probabilities]] for table in tables])
+    grouped = rows.groupby(key, sort=True, as_index=False)
     mean = grouped.mean().loc[grouped.size()["size"] == len(tables)].reset_index(drop=True)
     return mean.assign(prediction=[classes[code] for code in mean[probabilities].to_numpy().argmax(1)])
 
@@ -239,7 +239,7 @@ def intervals(
     totals = {name: np.zeros(samples) for name in SCORES}
     for table in tables:
         matrices = confusion_by_subject(table, classes, keys, prediction).reshape(len(keys), -1)
-        # Counts are exact in float64, and only that is multiplied fast.
+        # Matrix products are fast in float64 alone, and counts are exact in it.
         drawn = (draws @ matrices.astype(np.float64)).reshape(samples, len(classes), len(classes))
         for name, score in SCORES.items():
             totals[name] += score(drawn)
@@ -259,6 +259,7 @@ def _draws(subjects: int, samples: int, seed: int) -> NDArray[np.float64]:
 
 
 def _codes(table: pd.DataFrame, classes: Sequence[str], column: str) -> NDArray[np.int64]:
+    """The classes in a column as indices into ``classes``, shape (clips,)."""
     if len(set(classes)) != len(classes):
         raise ValueError(f"a class is listed twice: {', '.join(classes)}")
     if column not in table:

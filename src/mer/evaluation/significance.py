@@ -1,9 +1,8 @@
 """Whether one model is better than another on the same clips: paired tests over subjects.
 
-A subject's clips are of one face, so a subject is the unit that is exchanged and drawn, whole, as in
-``scoring.intervals``. Seeds enter through the score: a model's score is the mean over its seeds, and where a subject is
-exchanged, it is for all of them at once. In a leave-one-subject-out run every subject has networks of its own, so the
-chance in training is exchanged too.
+A subject's clips are of one face, so whole subjects are exchanged and drawn, as in ``scoring.intervals``. A model's
+score is the mean over its seeds, and a subject is exchanged for all seeds at once. In a leave-one-subject-out run each
+subject has networks of its own, so the randomness of training is exchanged too.
 """
 
 from collections.abc import Sequence
@@ -74,7 +73,7 @@ def permutation_test(
         first: Counts, shape (subjects, seeds, K, K), as from ``pair``.
         second: Counts, like ``first``.
         score: ``uf1``, ``uar`` or ``accuracy``.
-        permutations: Number of random exchanges; where there are no more than that, every one is tried once.
+        permutations: Number of random exchanges; if there are not more than that, all are tried once.
         seed: Seed of the exchanges.
 
     Returns:
@@ -88,9 +87,9 @@ def permutation_test(
         exchanged = np.random.default_rng(seed).integers(2, size=(permutations, subjects))
     shape = (len(exchanged), *first.shape[1:])
     moved = (exchanged.astype(float) @ (first - second).reshape(subjects, -1)).reshape(shape)
-    found = np.abs(_difference(first.sum(0) - moved, second.sum(0) + moved, score))
-    reached = int((found >= abs(difference(first, second, score)) - 1e-12).sum())
-    return reached / len(found) if exact else (reached + 1) / (permutations + 1)
+    differences = np.abs(_difference(first.sum(0) - moved, second.sum(0) + moved, score))
+    reached = int((differences >= abs(difference(first, second, score)) - 1e-12).sum())
+    return reached / len(differences) if exact else (reached + 1) / (permutations + 1)
 
 
 def difference_interval(
@@ -112,13 +111,13 @@ def difference_interval(
     count = len(first)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     shape = (samples, *first.shape[1:])
-    one, other = ((draws @ counts.reshape(count, -1)).reshape(shape) for counts in (first, second))
-    low, high = np.quantile(_difference(one, other, score), [(1 - level) / 2, (1 + level) / 2])
+    drawn_first, drawn_second = ((draws @ counts.reshape(count, -1)).reshape(shape) for counts in (first, second))
+    low, high = np.quantile(_difference(drawn_first, drawn_second, score), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are, so that one in twenty families has a false one below 0.05.
+    """P-values corrected for their number: at most one family of tests in twenty has a false one below 0.05.
 
     Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
 
@@ -137,5 +136,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _difference(first: NDArray, second: NDArray, score: str) -> NDArray[np.float64]:
-    """Of counts of shape (..., seeds, K, K)."""
+    """Difference of the mean scores over seeds, shape (...), of counts (..., seeds, K, K)."""
     return SCORES[score](first).mean(-1) - SCORES[score](second).mean(-1)

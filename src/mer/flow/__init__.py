@@ -1,7 +1,7 @@
-"""Optical flow between two frames of a face, and the strain of the skin that it shows.
+"""Optical flow between two frames of a face, and the strain of the skin computed from it.
 
-Nothing here needs torch, so that the processes which fill a cache start fast. No method depends on OpenCV's number of
-threads.
+Nothing here imports torch, so that the processes that fill a cache start fast. The results do not depend on OpenCV's
+number of threads.
 """
 
 from typing import Literal
@@ -14,10 +14,10 @@ from mer.preprocessing.opencv import cv2
 METHODS = ("tvl1", "farneback", "dis")
 
 REVISION = 1
-"""Part of every cache's digest: raised by hand when a change here or in ``mer.flow.tvl1`` changes a flow map."""
+"""Part of a cache's digest: raised by hand when a change here or in ``mer.flow.tvl1`` changes a flow map."""
 
 SMALLEST = 16
-"""Shortest side of a frame in px; DIS finds no patch in smaller ones."""
+"""Shortest side of a frame in px; DIS fails on smaller ones."""
 
 
 def optical_flow(
@@ -42,8 +42,8 @@ def optical_flow(
         Flow in pixels, shape (2, H, W); channel 0 points right, channel 1 down.
 
     Raises:
-        ValueError: If the frames are not such images, differ in shape or are smaller than ``SMALLEST``, or if there is
-            no such method.
+        ValueError: If the frames are not such images, differ in shape or are smaller than ``SMALLEST``, or the method
+            is unknown.
     """
     if first.shape != second.shape:
         raise ValueError(f"the two frames differ in shape: {first.shape} and {second.shape}")
@@ -86,7 +86,7 @@ def strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
         flow: u and v in pixels, shape (2, H, W).
 
     Returns:
-        Strain, shape (H, W), without unit, 0 where the skin moves as a whole.
+        Strain, shape (H, W), without unit, 0 where neighbouring points move alike.
     """
     u_y, u_x = np.gradient(flow[0])
     v_y, v_x = np.gradient(flow[1])
@@ -96,7 +96,7 @@ def strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
 def flow_map(
     first: NDArray[np.uint8], second: NDArray[np.uint8], method: Literal["tvl1", "farneback", "dis"] = "tvl1"
 ) -> NDArray[np.float32]:
-    """What the networks see of a clip: u, v and the strain between two of its frames.
+    """Flow map of a clip, the input of the networks: u, v and strain between two of its frames.
 
     Args:
         first: Earlier frame, as for ``optical_flow``: the onset.
@@ -113,5 +113,5 @@ def flow_map(
 
 
 def with_strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The flow map (3, H, W) of a flow field (2, H, W)."""
+    """Append the strain to a flow field (2, H, W): the flow map (3, H, W)."""
     return np.concatenate([flow, strain(flow)[None]])

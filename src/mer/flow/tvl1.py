@@ -21,11 +21,11 @@ from torch.nn.functional import pad
 SMALLEST = 16
 """Shortest side in px of a frame, and of the coarsest pyramid level."""
 
-SHARE = 32
-"""OpenCV warps to whole multiples of 1 / 32 px. Finer steps are no nearer to the truth, and further from OpenCV."""
+SUBPIXELS = 32
+"""OpenCV warps to multiples of 1 / 32 px. Finer steps are not more accurate, and differ from OpenCV's."""
 
-FLAT = torch.finfo(torch.float32).eps
-"""Squared image gradient, in grey levels per px, below which a pixel says nothing about the motion."""
+MIN_SLOPE = torch.finfo(torch.float32).eps
+"""Least squared image gradient, in (grey levels / px)^2, to divide by."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Solver:
     """The constants of the iterations at one pyramid level.
 
     Attributes:
-        reach: Largest step along the image gradient, data weight times ``theta``.
+        max_step: Largest step along the image gradient, data weight times ``theta``.
         theta: Tightness, the coupling of the data term to the smooth flow.
-        ratio: Time step over ``theta``.
-        limit: Squared change of a pair's flow, summed over its pixels, at which it has converged.
+        dual_step: Time step of the dual variable, tau over ``theta``.
+        tolerance: Squared change of a pair's flow in px^2, summed over its pixels, at which it has converged.
         inner: Most iterations between two median filters.
         outer: Most median filters per warp.
         median: Side in px of the median filter; 1 for none.
     """
 
-    reach: float
+    max_step: float
     theta: float
-    ratio: float
-    limit: float
+    dual_step: float
+    tolerance: float
     inner: int
     outer: int
     median: int
@@ -69,8 +69,8 @@ def tvl1(
 ) -> Tensor:
     """Dense optical flow between pairs of frames with TV-L1 (Zach, Pock and Bischof, DAGM 2007).
 
-    The defaults are OpenCV's. The flow of a pair does not depend on the other pairs of its batch: what has converged
-    is left alone.
+    The defaults are OpenCV's. The flow of a pair does not depend on the other pairs of its batch: a pair that has
+    converged is not changed any more.
 
     Args:
         first: Earlier frames, shape (B, 1, H, W): luminance, uint8 in 0..255 or floating in 0..1.
@@ -116,18 +116,15 @@ def tvl1(
             if flow.shape != later.shape[:1] + (2, height, width):
                 steps = (flow.shape[-2] / height, flow.shape[-1] / width)
                 flow = _resize(flow, (height, width), steps) * (1 / scale_step)
-            limit = epsilon**2 * height * width
-            solver = Solver(data_weight * theta, theta, tau / theta, limit, inner_iterations, outer_iterations, median)
-            flow = _refine(earlier, later, flow, warps, solver)
+            tolerance = epsilon**2 * height * width
+            iterations = inner_iterations, outer_iterations
+            solver = Solver(data_weight * theta, theta, tau / theta, tolerance, *iterations, median)
+            flow = _refine(earlier, later, flow, warps, solver)  # (B, 2, height, width)
     return flow
 
 
 def _check(first: Tensor, second: Tensor) -> None:
-    """Refuse what is no pair of batches.
-
-    Raises:
-        ValueError: As ``tvl1``.
-    """
+    """Raise the ``ValueError`` of ``tvl1`` if the frames cannot be used."""
     if first.shape != second.shape:
         raise ValueError(f"the two batches differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
     if (first.dtype, first.device) != (second.dtype, second.device):
@@ -148,7 +145,7 @@ def _check(first: Tensor, second: Tensor) -> None:
 
 
 def _grey_levels(frames: Tensor) -> Tensor:
-    """Frames as float32 in 0..255, the range in which the constants are meant."""
+    """Frames as float32 in 0..255, the range for which OpenCV's constants are chosen."""
     return frames.float() if frames.dtype == torch.uint8 else frames.float() * 255
 
 
@@ -165,29 +162,31 @@ def _resize(maps: Tensor, size: tuple[int, int], steps: tuple[float, float]) -> 
         place = (torch.arange(length, dtype=torch.float64, device=maps.device) + 0.5) * step - 0.5
         place = place.clamp(0, last)
         low = place.floor().long()
-        share = place - low
+        fraction = place - low
+        fraction = fraction if dim == -1 else fraction[:, None]
         before, after = maps.index_select(dim, low), maps.index_select(dim, (low + 1).clamp(max=last))
-        maps = torch.addcmul(before.double(), (after - before).double(), share if dim == -1 else share[:, None]).float()
+        maps = torch.addcmul(before.double(), (after - before).double(), fraction).float()
     return maps
 
 
 def _refine(earlier: Tensor, later: Tensor, flow: Tensor, warps: int, solver: Solver) -> Tensor:
-    """Flow (B, 2, H, W) at one pyramid level, from a first guess."""
+    """Flow (B, 2, H, W) at one pyramid level, from a first guess ``flow``; the frames are (B, 1, H, W)."""
     height, width = earlier.shape[-2:]
     bordered = pad(later, (1, 1, 1, 1), mode="replicate")
     across = 0.5 * (bordered[..., 1:-1, 2:] - bordered[..., 1:-1, :-2])
     down = 0.5 * (bordered[..., 2:, 1:-1] - bordered[..., :-2, 1:-1])
-    images = torch.cat([later, across, down], dim=1)
+    images = torch.cat([later, across, down], dim=1)  # (B, 3, H, W)
     if kernels := _kernels(flow.device.type):
-        return kernels.refine(earlier, images, flow, warps=warps, flat=FLAT, **asdict(solver))
-    images = images.double()  # float32 coordinates would be off by some 1e-5 px
+        return kernels.refine(earlier, images, flow, warps=warps, min_slope=MIN_SLOPE, **asdict(solver))
+    images = images.double()  # float32 coordinates have errors of about 1e-5 px
     x = torch.arange(width, device=flow.device)
     y = torch.arange(height, device=flow.device)[:, None]
     dual = flow.new_zeros(len(flow), 2, 2, height, width)
     for _ in range(warps):
-        places = [((grid + shift) * SHARE).round().double() / SHARE for grid, shift in zip((x, y), flow.unbind(1))]
+        places = [((x + flow[:, 0]) * SUBPIXELS).round(), ((y + flow[:, 1]) * SUBPIXELS).round()]
+        places = [place.double() / SUBPIXELS for place in places]  # (B, H, W) each
         warped = remap(images, *places, mode="bicubic", padding_mode="zeros", align_corners=True).float()
-        warped, gradient = warped[:, :1], warped[:, 1:]
+        warped, gradient = warped[:, :1], warped[:, 1:]  # (B, 1, H, W), (B, 2, H, W)
         constant = warped - gradient[:, :1] * flow[:, :1] - gradient[:, 1:] * flow[:, 1:] - earlier
         flow, dual = _solve(flow, dual, torch.cat([gradient, constant], dim=1), solver)
     return flow
@@ -199,28 +198,28 @@ def _solve(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tuple[
     Args:
         flow: Shape (B, 2, H, W).
         dual: Shape (B, 2, 2, H, W): of u and v, the parts across and down.
-        linear: The linearised data term, shape (B, 3, H, W): image gradient across and down, and the residual that
-            stays where the flow is zero.
+        linear: The linearised data term, shape (B, 3, H, W): image gradient across and down, and the residual at zero
+            flow.
         solver: The constants.
 
     Returns:
         ``flow`` and ``dual``.
     """
     solved, solved_dual = torch.empty_like(flow), torch.empty_like(dual)
-    rows = torch.arange(len(flow), device=flow.device)
+    rows = torch.arange(len(flow), device=flow.device)  # of the pairs that have not converged
     for _ in range(solver.outer):
         if solver.median > 1:
             flow = median_blur(flow, solver.median, "replicate")
         for _ in range(solver.inner):
             before = flow
             flow, dual = _iterate(flow, dual, linear, solver)
-            # Row by row, so that the sum of a pair is added up in one order whatever the batch.
-            change = (flow - before).square().sum(-1).flatten(1).sum(-1)
-            left = (change > solver.limit).nonzero()[:, 0]
-            if len(left) < len(rows):
+            # Row by row, so that the numbers of a pair are added in the same order in any batch.
+            change = (flow - before).square().sum(-1).flatten(1).sum(-1)  # (B,)
+            moving = (change > solver.tolerance).nonzero()[:, 0]
+            if len(moving) < len(rows):
                 solved.index_copy_(0, rows, flow)
                 solved_dual.index_copy_(0, rows, dual)
-                rows, flow, dual, linear = (maps.index_select(0, left) for maps in (rows, flow, dual, linear))
+                rows, flow, dual, linear = (maps.index_select(0, moving) for maps in (rows, flow, dual, linear))
             if not len(rows):
                 return solved, solved_dual
     solved.index_copy_(0, rows, flow)
@@ -229,11 +228,11 @@ def _solve(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tuple[
 
 
 def _iterate(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:
-    """One inner iteration: the data term by thresholding, the smoothness by a step of its dual variable."""
+    """One inner iteration: thresholding of the data term, then a step of the dual variable of the smoothness term."""
     across, down, constant = linear.unbind(1)
     residual = constant + (across * flow[:, 0] + down * flow[:, 1])
-    slope = (across * across + down * down).clamp_min(FLAT)
-    step = (-residual / slope).clamp(-solver.reach, solver.reach)
+    slope = (across * across + down * down).clamp_min(MIN_SLOPE)
+    step = (-residual / slope).clamp(-solver.max_step, solver.max_step)
     dual_x, dual_y = dual.unbind(2)
     # The divergence is minus the transpose of the gradient below, with zeros beyond the border.
     part_x, part_y = dual_x.clone(), dual_y.clone()
@@ -244,7 +243,7 @@ def _iterate(flow: Tensor, dual: Tensor, linear: Tensor, solver: Solver) -> tupl
     gradient[:, :, 0, :, :-1] = flow[..., 1:] - flow[..., :-1]
     gradient[:, :, 1, :-1] = flow[..., 1:, :] - flow[..., :-1, :]
     length = torch.hypot(gradient[:, :, 0], gradient[:, :, 1])
-    return flow, (dual + solver.ratio * gradient) / (1 + solver.ratio * length)[:, :, None]
+    return flow, (dual + solver.dual_step * gradient) / (1 + solver.dual_step * length)[:, :, None]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A median filter of small squares as part of a Triton kernel: exchanges in registers."""
+"""A median filter over small squares for a Triton kernel: a sorting network in registers."""
 
 from functools import cache
 
@@ -8,10 +8,10 @@ import triton.language as tl
 
 @cache
 def exchanges(count: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of places whose values, put in order one pair after the other, bring the median to the middle place.
+    """Pairs of positions; sorting the pairs one after the other brings the median of ``count`` values to the middle.
 
-    Batcher's merge exchange (Knuth, The Art of Computer Programming, volume 3, algorithm 5.2.2M) less what only
-    matters for the other places.
+    Batcher's merge exchange (Knuth, The Art of Computer Programming, volume 3, algorithm 5.2.2M), without the exchanges
+    that the middle position does not need.
     """
     pairs: list[tuple[int, int]] = []
     top = (1 << (count - 1).bit_length()) // 2
@@ -34,7 +34,7 @@ def exchanges(count: int) -> tuple[tuple[int, int], ...]:
 
 @triton.jit
 def median_filter(maps, out, height, width, SIZE: tl.constexpr, PAIRS: tl.constexpr, TILE: tl.constexpr):
-    """Median over squares of ``SIZE`` px of a map; the border is repeated."""
+    """Median of a map (height, width) over squares of ``SIZE`` px; the border is repeated."""
     area = height * width
     for start in range(0, area, TILE):
         place = start + tl.arange(0, TILE)
@@ -53,6 +53,6 @@ def median_filter(maps, out, height, width, SIZE: tl.constexpr, PAIRS: tl.conste
 
 @triton.jit
 def _exchange(values, low: tl.constexpr, high: tl.constexpr):
-    """Put the values at two places in order."""
+    """Sort the values at two positions."""
     less, more = tl.minimum(values[low], values[high]), tl.maximum(values[low], values[high])
     return values[:low] + (less,) + values[low + 1 : high] + (more,) + values[high + 1 :]

@@ -1,20 +1,21 @@
-"""The architectures, one file each; a network is chosen by its file name."""
+"""The networks, one file each; a network is chosen by its file name."""
 
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
-"""Tensors of clips by name, first dimension B: the inputs of a network, ``target`` and ``clip``."""
+"""Tensors by name with a first dimension B, one row per clip: a network's inputs, ``target`` and ``clip``."""
 
 
 class Network(nn.Module):
-    """What every network is: tensors of clips in, a dict with ``logits`` (B, K) out.
+    """Base of all networks: ``forward`` takes tensors of clips and returns a dict with ``logits`` (B, K).
 
-    ``__init__`` takes ``num_classes`` and ``size``, the height and width S of what it reads; its signature is the
-    recipe's part for the network. ``forward`` takes, by name, the tensors in ``inputs``, normalised as by
-    ``mer.transforms``: ``flow``, or pictures (``onset``, ``apex``, ``frames``). A network whose ``shows_attention`` is
-    true also takes ``attention=True`` and then returns ``attention`` (B, S, S) in [0, 1].
+    ``__init__`` takes ``num_classes`` K and ``size``, the height and width S of the inputs; its signature is the
+    network's part of a recipe. ``forward`` takes, by name, the tensors in ``inputs``, normalised as by
+    ``mer.transforms``: ``flow`` (B, 3, S, S), or pictures: ``onset`` and ``apex`` (B, 3, S, S), ``frames``
+    (B, T, 3, S, S). If ``shows_attention``, it also takes ``attention=True`` and then returns ``attention`` (B, S, S)
+    in [0, 1].
     """
 
     inputs: tuple[str, ...] = ("flow",)

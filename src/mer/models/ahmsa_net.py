@@ -1,6 +1,6 @@
 """AHMSA-Net: Adaptive Hierarchical Multi-Scale Attention Network on flow maps (Zhang et al., arXiv 2501.02539, 2025).
 
-Feature maps keep their channels last, (B, H, W, C), as layer norms and linear layers want them.
+Feature maps are (B, H, W, C), channels last, as layer norms and linear layers want them.
 """
 
 from typing import Literal
@@ -11,16 +11,19 @@ from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
 from mer.models import Network
-from mer.models.attention_map import overlay
+from mer.models.attention_map import average_maps
+
+FLOW = 3
+"""Channels of a flow map: u, v and strain."""
 
 
-def cells(x: Tensor, side: int) -> Tensor:
-    """Means over square cells of a map (B, H, W, C), (B, H / side, W / side, C)."""
+def average_pool(x: Tensor, side: int) -> Tensor:
+    """Average pooling over squares of ``side`` pixels: (B, H, W, C) becomes (B, H / side, W / side, C)."""
     return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).mean((2, 4)) if side > 1 else x
 
 
 class ChannelGate(nn.Module):
-    """Channel attention as a gate: one MLP reads the average and the maximum over positions; their sum is squashed.
+    """Channel attention as a gate: the sigmoid of one MLP's outputs for the channels' averages and maxima, summed.
 
     Args:
         width: Channels C.
@@ -32,12 +35,12 @@ class ChannelGate(nn.Module):
         self.mlp = Mlp(width, max(width // reduction, 4), act_layer=nn.ReLU)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.mlp(x.mean((1, 2))) + self.mlp(x.amax((1, 2))))
-        return x * gate[:, None, None]
+        gate = torch.sigmoid(self.mlp(x.mean((1, 2))) + self.mlp(x.amax((1, 2))))  # (B, H, W, C) -> (B, C)
+        return x * gate[:, None, None]  # (B, H, W, C)
 
 
 class TransposedAttention(nn.Module):
-    """Channel attention across channels: every channel is a token, its values over all positions are its features.
+    """Self-attention between channels: a channel is a token, its values at all positions are its features.
 
     Args:
         width: Channels C.
@@ -52,15 +55,15 @@ class TransposedAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 4, 1)  # each (B, heads, C / heads, H W)
-        weights = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
-        mixed = weights.softmax(-1) @ v
-        return self.project(mixed.flatten(1, 2).transpose(1, 2)).view_as(x)
+        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.heads, -1))  # (B, H W, 3, heads, C / heads)
+        q, k, v = qkv.permute(2, 0, 3, 4, 1)  # (B, heads, C / heads, H W) each
+        weights = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)  # (B, heads, C / heads, C / heads)
+        mixed = (weights * self.temperature).softmax(-1) @ v  # (B, heads, C / heads, H W)
+        return self.project(mixed.flatten(1, 2).transpose(1, 2)).view_as(x)  # (B, H, W, C)
 
 
 class SpatialGate(nn.Module):
-    """Spatial attention as a gate, for maps with too many positions to compare all pairs.
+    """Spatial attention as a gate, for maps with too many positions for self-attention.
 
     Args:
         kernel: Side of the convolution over the average and the maximum of the channels; odd.
@@ -71,18 +74,19 @@ class SpatialGate(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh the positions; returns the features and the gate, (B, H, W)."""
-        gate = torch.sigmoid(self.conv(torch.stack([x.mean(-1), x.amax(-1)], dim=1)))[:, 0]
+        """Weigh the positions; returns the features (B, H, W, C) and the gate (B, H, W)."""
+        pooled = torch.stack([x.mean(-1), x.amax(-1)], dim=1)  # (B, 2, H, W)
+        gate = torch.sigmoid(self.conv(pooled))[:, 0]  # (B, H, W)
         return x * gate[..., None], gate
 
 
 class SpatialAttention(nn.Module):
-    """Spatial attention as multi-head self-attention; on large maps keys and values are averages of cells.
+    """Spatial attention as multi-head self-attention; on large maps keys and values are averages over squares.
 
     Args:
         width: Channels C.
         heads: Heads.
-        cell: Side of the square of positions that shares a key and a value.
+        cell: Side of the square of positions that share a key and a value.
     """
 
     def __init__(self, width: int, heads: int, cell: int):
@@ -93,13 +97,13 @@ class SpatialAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix the positions; returns the features and how much attention each cell receives, (B, H/cell, W/cell)."""
+        """Mix the positions; returns the features (B, H, W, C) and the attention on each cell, (B, H/cell, W/cell)."""
         _, height, width, channels = x.shape
-        q = self.query(x).flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key_value = self.key_value(cells(x, self.cell)).flatten(1, 2)
-        k, v = key_value.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        weights = (q * (self.heads / channels) ** 0.5 @ k.transpose(-2, -1)).softmax(-1)
-        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        q = self.query(x).flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, H W, C / heads)
+        key_value = self.key_value(average_pool(x, self.cell)).flatten(1, 2)  # (B, N, 2 C), N cells
+        k, v = key_value.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, C / heads) each
+        weights = (q * (self.heads / channels) ** 0.5 @ k.transpose(-2, -1)).softmax(-1)  # (B, heads, H W, N)
+        mixed = (weights @ v).transpose(1, 2).flatten(2)  # (B, H W, C)
         received = weights.mean((1, 2)).unflatten(1, (height // self.cell, width // self.cell))
         return self.project(mixed).view_as(x), received
 
@@ -110,9 +114,9 @@ class MultiScaleAttention(nn.Module):
     Args:
         width: Channels C.
         channel: The channel attention.
-        spatial: The spatial attention; also returns its map.
+        spatial: The spatial attention; also returns its attention map.
         ratio: Factor by which the feed-forward's hidden layer is wider.
-        layer_scale: First factor of what each part adds (Touvron et al., ICCV 2021).
+        layer_scale: Initial factor on the output of each part (Touvron et al., ICCV 2021).
         drop_path: Probability of skipping a part.
     """
 
@@ -127,20 +131,21 @@ class MultiScaleAttention(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        of_channels, of_positions, of_ffn = self.scales
-        x = x + self.drop_path(of_channels(self.channel(self.channel_norm(x))))
-        spatial, attention = self.spatial(self.spatial_norm(x))
-        x = x + self.drop_path(of_positions(spatial))
-        return x + self.drop_path(of_ffn(self.ffn(self.ffn_norm(x)))), attention
+        """Returns the features (B, H, W, C) and the map of the spatial attention (B, h, w)."""
+        channel_scale, spatial_scale, ffn_scale = self.scales
+        x = x + self.drop_path(channel_scale(self.channel(self.channel_norm(x))))
+        spatial, attention = self.spatial(self.spatial_norm(x))  # (B, H, W, C), (B, h, w)
+        x = x + self.drop_path(spatial_scale(spatial))
+        return x + self.drop_path(ffn_scale(self.ffn(self.ffn_norm(x)))), attention
 
 
 class AdaptiveDownsampling(nn.Module):
-    """Halves a map: means, and added to them a mix of mean, maximum and strided convolution that each input chooses.
+    """Halves a map: its means over 2x2, plus a mix of mean, maximum and strided convolution weighted by the input.
 
     Args:
-        width: Channels of the finer level.
-        wider: Channels of the coarser level; the means have 0 in those beyond ``width``.
-        layer_scale: First factor of the mix.
+        width: Channels C of the finer level.
+        wider: Channels C' of the coarser level; the means are 0 in those beyond C.
+        layer_scale: Initial factor on the mix.
     """
 
     def __init__(self, width: int, wider: int, layer_scale: float):
@@ -152,25 +157,27 @@ class AdaptiveDownsampling(nn.Module):
         self.scale = LayerScale(wider, layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        average, maximum, strided = self.choice(x.mean((1, 2))).softmax(-1)[..., None, None, None].unbind(1)
-        means, channels_first = cells(x, 2), x.permute(0, 3, 1, 2)
-        mixed = self.project(average * means + maximum * F.max_pool2d(channels_first, 2).permute(0, 2, 3, 1))
+        shares = self.choice(x.mean((1, 2))).softmax(-1)  # (B, 3)
+        average, maximum, strided = shares[..., None, None, None].unbind(1)  # (B, 1, 1, 1) each
+        means, channels_first = average_pool(x, 2), x.permute(0, 3, 1, 2)  # (B, H / 2, W / 2, C), (B, C, H, W)
+        maxima = F.max_pool2d(channels_first, 2).permute(0, 2, 3, 1)  # (B, H / 2, W / 2, C)
+        mixed = self.project(average * means + maximum * maxima)  # (B, H / 2, W / 2, C')
         mixed = mixed + strided * self.conv(channels_first).permute(0, 2, 3, 1)
         return F.pad(means, (0, self.new)) + self.scale(mixed)
 
 
 class AHMSANet(Network):
-    """Levels of multi-scale attention blocks at ever coarser sizes, with adaptive downsampling between them.
+    """Levels of multi-scale attention blocks, each coarser than the last, with adaptive downsampling between them.
 
     Published: input of horizontal flow, vertical flow and strain; a hierarchy that changes the size of the feature map
     at each level; blocks of channel attention, spatial attention and feed-forward, each with a layer norm before it;
     cross-entropy; the number of blocks and the batch size matter.
     Our choice, the paper being silent: 28x28 input; two levels, 14 and 7 pixels; both channel attentions;
     self-attention up to ``attend`` pixels and a gate above; all widths, depths and rates. The first three channels of
-    every level are the flow map itself, averaged, to which blocks and downsampling add little at first: some hundred
-    clips do not teach a network more about motion than that, and the amplitude that layer norms hide stays. Channels
-    beyond, if any, come from a stem of conv3x3, ReLU and batch norm. A hidden layer reads the coarsest level whole,
-    since in an aligned face the place of a motion tells the emotion.
+    every level are the flow map itself, averaged, to which blocks and downsampling add little at first: a few hundred
+    clips do not teach a network much more about motion, and the amplitude that layer norms remove is kept. Further
+    channels, if any, come from a stem of conv3x3, ReLU and batch norm. A hidden layer reads all positions of the
+    coarsest level, since in an aligned face the place of a motion tells the emotion.
 
     Args:
         num_classes: Classes K of the protocol.
@@ -186,7 +193,7 @@ class AHMSANet(Network):
         attend: Largest map, in pixels, with spatial self-attention; larger ones have a spatial gate.
         keys: Largest side of the grid of keys and values in spatial self-attention.
         hidden: Width of the hidden layer.
-        layer_scale: First factor of what attention, feed-forward and downsampling add.
+        layer_scale: Initial factor on the outputs of attention, feed-forward and downsampling.
         drop_path: Probability of skipping a part of a block.
         feature_dropout: Probability of dropping a value of the coarsest level before the hidden layer.
         dropout: Probability of dropping a value of the hidden layer.
@@ -264,25 +271,21 @@ class AHMSANet(Network):
 
         Args:
             flow: u, v and strain, scaled, shape (B, 3, S, S).
-            attention: Also return where the network looked.
+            attention: Also return the attention map.
 
         Returns:
-            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the overlay of
+            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the average of
             the spatial attention of all blocks.
         """
-        x = flow if self.stem is None else torch.cat([flow, self.stem(flow)], dim=1)
-        x, maps = cells(x.permute(0, 2, 3, 1), self.cell), []
+        x = flow if self.stem is None else torch.cat([flow, self.stem(flow)], dim=1)  # (B, C, S, S)
+        x, maps = average_pool(x.permute(0, 2, 3, 1), self.cell), []  # (B, finest, finest, C)
         for level, blocks in enumerate(self.levels):
             if level:
-                x = self.downsamplings[level - 1](x)
+                x = self.downsamplings[level - 1](x)  # (B, H, W, C) -> (B, H / 2, W / 2, C')
             for block in blocks:
-                x, looked = block(x)
-                maps.append(looked)
-        outputs = {"logits": self.classifier(self.dropout(x.flatten(1)))}
+                x, spatial_map = block(x)  # (B, H, W, C), (B, h, w)
+                maps.append(spatial_map)
+        outputs = {"logits": self.classifier(self.dropout(x.flatten(1)))}  # (B, K)
         if attention:
-            outputs["attention"] = overlay(maps, flow.shape[-1])
+            outputs["attention"] = average_maps(maps, flow.shape[-1])
         return outputs
-
-
-FLOW = 3
-"""Channels of a flow map: u, v and strain."""

@@ -1,6 +1,6 @@
 """HSTA: Hierarchical Space-Time Attention on video and special frames (Hao et al., arXiv 2405.03202, 2024).
 
-A branch holds its tokens as (B, 1 + N, D): the CLS token, then N patches in the order time, row, column.
+The tokens of a branch are (B, 1 + N, D): the CLS token, then N patches, ordered by time, row and column.
 """
 
 import math
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from mer.models import Network
-from mer.models.attention_map import overlay, unit
+from mer.models.attention_map import average_maps, patch_map
 
 PRESETS = {"tiny": ((96, 192), 3), "small": ((192, 384), 6), "base": ((384, 768), 12)}
-"""Widths of the special and the video branch, and the heads of either."""
+"""Widths of the special and the video branch, and the number of heads of both."""
 
 SPECIAL = {"frames": ("onset", "apex"), "flow": ("flow",)}
-"""The inputs that the special branch takes for its frames."""
+"""The inputs that the special branch reads as its frames."""
 
 PATCHES = (12, 16)
 """Sides of the patches of the special and the video branch, in pixels."""
@@ -30,12 +30,12 @@ LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class Tubelets(nn.Module):
-    """A branch's tokens: space-time patches by one convolution, a CLS token before them, positions, dropout.
+    """Makes the tokens of a branch: a convolution cuts space-time patches; a CLS token, positions and dropout follow.
 
     Args:
         width: Features D of a token.
-        frames: Frames that a tubelet spans.
-        patch: Its height and width in pixels; what is left at the right and the lower edge is not seen.
+        frames: Frames of a tubelet.
+        patch: Its height and width in pixels; pixels left over at the right and lower edge are not read.
         dropout: Probability of dropping a feature.
     """
 
@@ -46,32 +46,26 @@ class Tubelets(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Cut pictures, (B, T, 3, S, S), into tokens."""
-        patches = self.project(pictures.transpose(1, 2)).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)
+        patches = self.project(pictures.transpose(1, 2))  # (B, T, 3, S, S) -> (B, D, T / frames, S / patch, S / patch)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)  # (B, 1 + N, D)
         return self.dropout(tokens + positions(tokens))
 
 
 def positions(tokens: Tensor) -> Tensor:
-    """Sines and cosines that tell the tokens' places apart (Vaswani et al., NeurIPS 2017), shape (1, 1 + N, D).
+    """Sinusoidal position encoding (Vaswani et al., NeurIPS 2017) of the tokens, shape (1, 1 + N, D).
 
-    They are made at every pass: that costs nothing beside the attention, and what is made within ``torch.func`` or
-    inference mode must not outlive it.
+    Made anew in each pass: it is cheap, and a tensor made in ``torch.func`` or inference mode must not outlive it.
     """
     width, exact = tokens.shape[-1], torch.promote_types(tokens.dtype, torch.float32)
-    place = torch.arange(tokens.shape[1], device=tokens.device, dtype=exact)
+    place = torch.arange(tokens.shape[1], device=tokens.device, dtype=exact)  # (1 + N,)
     octave = torch.arange(0, width, 2, device=tokens.device, dtype=exact) / width
-    angles = place[:, None] * torch.exp(-math.log(10_000) * octave)
+    angles = place[:, None] * torch.exp(-math.log(10_000) * octave)  # (1 + N, D / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None].to(tokens.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head attention; queries and values have a bias, keys have none.
-
-    Args:
-        width: Features D of a token.
-        heads: Heads.
-    """
+    """Multi-head attention between tokens of D = ``width`` features; queries and values have a bias, keys have none."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -82,29 +76,31 @@ class Attention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """What each of the queries, (B, M, D), finds among the tokens, (B, N, D)."""
-        q, k, v = self.split(self.query(queries)), self.split(self.key(tokens)), self.split(self.value(tokens))
-        q, v = q.to(k.dtype), v.to(k.dtype)  # in a stack, autocast leaves what has had a bias added in float32
-        return self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        """Attention of the queries (B, M, D) to the tokens (B, N, D); returns (B, M, D)."""
+        q = self.split(self.query(queries))  # (B, heads, M, D / heads)
+        k, v = self.split(self.key(tokens)), self.split(self.value(tokens))  # (B, heads, N, D / heads)
+        q, v = q.to(k.dtype), v.to(k.dtype)  # in a stack, a layer with a bias returns float32 under autocast
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, M, D / heads)
+        return self.project(mixed.transpose(1, 2).flatten(2))  # (B, M, D)
 
     def split(self, x: Tensor) -> Tensor:
-        """Features by head, (B, heads, N, D / heads)."""
+        """Split the features of tokens (B, N, D) by head, (B, heads, N, D / heads)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     @torch.no_grad()
     def weights(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """How much each query looks at each token, averaged over the heads, (B, M, N)."""
+        """Attention weights, averaged over the heads, (B, M, N)."""
         q, k = self.split(self.query(queries)).float(), self.split(self.key(tokens)).float()
         return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1).mean(1)
 
 
 class USTA(nn.Module):
-    """Unimodal space-time attention: all tokens of a branch attend to one another, then a feed-forward.
+    """Unimodal space-time attention: self-attention over all tokens (B, 1 + N, D) of a branch, then a feed-forward.
 
     Args:
         width: Features D of a token.
         heads: Heads.
-        drop_path: Probability of skipping a part.
+        drop_path: Probability of skipping the attention, and of skipping the feed-forward.
     """
 
     def __init__(self, width: int, heads: int, drop_path: float):
@@ -120,11 +116,11 @@ class USTA(nn.Module):
 
 
 class CSTA(nn.Module):
-    """Crossmodal space-time attention in one direction: a branch's CLS token looks at the patches of its partner.
+    """Crossmodal space-time attention in one direction: the CLS token of a branch attends to the other's patches.
 
     Args:
         width: Features D of the branch.
-        partner: Features D' of its partner.
+        partner: Features D' of the other branch.
         heads: Heads.
         drop_path: Probability of skipping the attention.
     """
@@ -137,47 +133,35 @@ class CSTA(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, others: Tensor, look: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Renew the CLS token.
-
-        Args:
-            tokens: The branch's tokens, shape (B, 1 + N, D).
-            others: Those of its partner, shape (B, 1 + N', D').
-            look: Also return how the CLS token spread its attention over the partner's patches.
+        """Update the CLS token of ``tokens`` (B, 1 + N, D) from the patches of ``others`` (B, 1 + N', D').
 
         Returns:
-            The branch's tokens with the new CLS token; the weights of the partner's patches, shape (B, N'), or None.
+            The tokens with the new CLS token; with ``look`` its attention weights over the other patches, (B, N').
         """
-        guest = self.enter(tokens[:, :1])
-        seen = self.norm(torch.cat([guest, others[:, 1:]], dim=1))
-        weights = self.attention.weights(seen[:, :1], seen)[:, 0, 1:] if look else None
-        guest = guest + self.drop_path(self.attention(seen[:, :1], seen))
-        return torch.cat([self.leave(guest), tokens[:, 1:]], dim=1), weights
+        cls = self.enter(tokens[:, :1])  # (B, 1, D')
+        mixture = self.norm(torch.cat([cls, others[:, 1:]], dim=1))  # (B, 1 + N', D')
+        weights = self.attention.weights(mixture[:, :1], mixture)[:, 0, 1:] if look else None  # (B, N')
+        cls = cls + self.drop_path(self.attention(mixture[:, :1], mixture))
+        return torch.cat([self.leave(cls), tokens[:, 1:]], dim=1), weights  # (B, 1 + N, D)
 
 
 class Stage(nn.Module):
-    """Blocks of USTA in either branch, then CSTA in both directions at once.
+    """Blocks of USTA in each branch, then CSTA in both directions, each from the tokens before the other's update.
 
     Args:
         widths: Features of the special and the video branch.
         heads: Heads.
         depths: Blocks of USTA in the special and the video branch.
-        drop_paths: Probability of skipping, for each block of the deeper branch; CSTA has the last.
-        checkpoint: Recompute each block in the backward pass in place of keeping what it computed.
+        drop_paths: Drop-path probability of each block of the deeper branch; CSTA has the last.
+        checkpoint: Recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
-        self,
-        widths: tuple[int, int],
-        heads: int,
-        depths: tuple[int, int],
-        drop_paths: list[float],
-        checkpoint: bool,
+        self, widths: tuple[int, int], heads: int, depths: tuple[int, int], drop_paths: list[float], checkpoint: bool
     ):
         super().__init__()
-        self.special, self.video = (
-            nn.ModuleList(USTA(width, heads, rate) for rate in drop_paths[:depth])
-            for width, depth in zip(widths, depths, strict=True)
-        )
+        self.special = nn.ModuleList(USTA(widths[0], heads, rate) for rate in drop_paths[: depths[0]])
+        self.video = nn.ModuleList(USTA(widths[1], heads, rate) for rate in drop_paths[: depths[1]])
         self.special_looks = CSTA(widths[0], widths[1], heads, drop_paths[-1])
         self.video_looks = CSTA(widths[1], widths[0], heads, drop_paths[-1])
         self.checkpoint = checkpoint
@@ -185,19 +169,19 @@ class Stage(nn.Module):
     def forward(
         self, special: Tensor, video: Tensor, look: bool
     ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None]]:
-        """Both branches one stage on; if asked to look, the weights of the special and of the video patches."""
+        """Returns both branches' tokens and, with ``look``, the attention weights of special and video patches."""
         run = partial(recompute, use_reentrant=False) if self.checkpoint and torch.is_grad_enabled() else operator.call
         for block in self.special:
             special = run(block, special)
         for block in self.video:
             video = run(block, video)
-        special_then, on_video = run(self.special_looks, special, video, look)
-        video_then, on_special = run(self.video_looks, video, special, look)
-        return special_then, video_then, (on_special, on_video)
+        new_special, video_weights = run(self.special_looks, special, video, look)  # (B, 1 + N, D), (B, N')
+        new_video, special_weights = run(self.video_looks, video, special, look)  # (B, 1 + N', D'), (B, N)
+        return new_special, new_video, (special_weights, video_weights)
 
 
 class HSTA(Network):
-    """Two branches, special frames and video, of space-time attention, whose CLS tokens meet after every stage.
+    """Two branches of space-time attention, special frames and video, that exchange CLS tokens after each stage.
 
     Published: special frames (or data) and video frames in parallel, cascaded USTA; CSTA fuses them while each branch
     keeps its content; the two are stacked hierarchically.
@@ -214,16 +198,16 @@ class HSTA(Network):
         num_classes: Classes K of the protocol.
         size: Height and width S of the pictures and flow maps in pixels; the weights do not depend on it.
         preset: Widths and heads.
-        special: What the special branch sees: onset and apex ``frames``, or the ``flow`` map.
+        special: Input of the special branch: onset and apex ``frames``, or the ``flow`` map.
         stages: Stages.
         depths: Blocks of USTA per stage in the special and the video branch.
         dropout: Probability of dropping a feature of a token before the first stage.
-        drop_path: Probability of skipping a part of the last block.
+        drop_path: Drop-path probability of the last block.
         checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not for networks
             that are trained as a stack, since ``torch.func`` cannot recompute.
 
     Raises:
-        ValueError: If the arguments name or hold nothing that there is, or the size is below that of a patch.
+        ValueError: If an argument is unknown or out of range, or ``size`` is smaller than a patch.
     """
 
     shows_attention = True
@@ -246,10 +230,8 @@ class HSTA(Network):
         if size < max(PATCHES):
             raise ValueError(f"HSTA needs a size of at least {max(PATCHES)}, that of a patch, not {size}")
         if stages < 1 or len(depths) != 2 or min(depths) < 1:
-            raise ValueError(
-                f"HSTA needs at least one stage and in each at least one block for either branch, not stages={stages}, "
-                f"depths={tuple(depths)}"
-            )
+            given = f"stages={stages}, depths={tuple(depths)}"
+            raise ValueError(f"HSTA needs a stage or more, and in each a block or more for both branches, not {given}")
         self.inputs = self.reads(special=special)
         widths, heads = PRESETS[preset]
         self.special = Tubelets(widths[0], len(SPECIAL[special]), PATCHES[0], dropout)
@@ -258,61 +240,53 @@ class HSTA(Network):
         self.stages = nn.ModuleList(Stage(widths, heads, depths, rates, checkpoint) for rates in drop_paths)
         self.special_norm, self.video_norm = map(LayerNorm, widths)
         self.head = nn.Linear(sum(widths), num_classes)
-        self.apply(start)
+        self.apply(init_weights)
 
     @classmethod
     def reads(cls, **arguments: object) -> tuple[str, ...]:
-        """The special branch's inputs, then ``frames``.
-
-        Raises:
-            ValueError: If there is no such special data.
-        """
+        """The special branch's inputs, then ``frames``; a ValueError if ``special`` is unknown."""
         special = arguments.get("special", "frames")
         if special not in SPECIAL:
             raise ValueError(f"HSTA's special data is {' or '.join(map(repr, SPECIAL))}, not {special!r}")
         return *SPECIAL[special], "frames"
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Layers for ``layer_decay``, lowest first, as timm asks for them; what they leave out is the highest."""
+        """Patterns of the layers for ``layer_decay``, lowest first, for timm; all other weights are the top layer."""
         return {"stem": r"^(?:special|video)\.", "stages": r"^stages\.(\d+)"}
 
     def forward(self, frames: Tensor, attention: bool = False, **special: Tensor) -> dict[str, Tensor]:
         """Classify clips.
 
         Args:
-            frames: Video frames, normalised, shape (B, T, 3, S, S); T is even.
-            attention: Also return where the network looked.
+            frames: Video frames, normalised, shape (B, T, 3, S, S); a ValueError if T is odd.
+            attention: Also return the attention map.
             **special: The other ``inputs``: ``onset`` and ``apex``, normalised, or ``flow``, scaled; (B, 3, S, S) each.
 
         Returns:
-            ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the overlay of
-            the attention of the CLS tokens to the patches of the other branch in all stages, drawn where the patches
-            lie.
-
-        Raises:
-            ValueError: If the number of frames is odd.
+            ``logits`` (B, K); with ``attention`` also ``attention``, (B, S, S) in [0, 1]: the attention of the CLS
+            tokens to the patches of the other branch, drawn at the patches' places and averaged over all stages.
         """
         if frames.shape[1] < 2 or frames.shape[1] % 2:
             raise ValueError(f"HSTA reads video frames in pairs, not {frames.shape[1]} of them")
-        moments = self.special(torch.stack([special[name] for name in self.inputs[:-1]], dim=1))
-        video = self.video(frames)
-        maps = []
+        special_frames = torch.stack([special[name] for name in self.inputs[:-1]], dim=1)  # (B, 1 or 2, 3, S, S)
+        special_tokens, video_tokens = self.special(special_frames), self.video(frames)  # (B, 1 + N, D) each
+        size, maps = frames.shape[-1], []
         for stage in self.stages:
-            moments, video, weights = stage(moments, video, attention)
+            special_tokens, video_tokens, weights = stage(special_tokens, video_tokens, attention)
             if attention:
-                maps += [drawn(one, patch, frames.shape[-1]) for one, patch in zip(weights, PATCHES, strict=True)]
-        read_out = torch.cat([self.special_norm(moments[:, 0]), self.video_norm(video[:, 0])], dim=1)
-        outputs = {"logits": self.head(read_out)}
+                maps += [patch_map(w, patch, size) for w, patch in zip(weights, PATCHES, strict=True)]  # (B, S, S)
+        cls = [self.special_norm(special_tokens[:, 0]), self.video_norm(video_tokens[:, 0])]  # (B, D), (B, D')
+        outputs = {"logits": self.head(torch.cat(cls, dim=1))}  # (B, K)
         if attention:
-            outputs["attention"] = overlay(maps, frames.shape[-1])
+            outputs["attention"] = average_maps(maps, size)
         return outputs
 
 
-def start(module: nn.Module) -> None:
-    """Draw a module's first weights.
+def init_weights(module: nn.Module) -> None:
+    """Draw a module's initial weights.
 
-    Linear layers follow Glorot and Bengio (AISTATS 2010): with a deviation of 0.02, usual at a width of 768, the CLS
-    tokens of the narrow presets hear next to nothing of the patches at first.
+    Linear layers follow Glorot and Bengio (AISTATS 2010). With a deviation of 0.02, usual at a width of 768, the
+    patches would hardly change the CLS tokens of the narrow presets at first.
     """
     if isinstance(module, Tubelets):
         nn.init.trunc_normal_(module.cls, std=0.02)
@@ -323,11 +297,3 @@ def start(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def drawn(weights: Tensor, patch: int, size: int) -> Tensor:
-    """Weights of patches, (B, N), averaged over time and drawn as squares where they lie, (B, S, S); elsewhere 0."""
-    side = size // patch
-    squares = unit(weights.unflatten(1, (-1, side, side)).mean(1))
-    squares = squares.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-    return F.pad(squares, (0, size - side * patch, 0, size - side * patch))

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from mer import near
 from mer.models import Network
-from mer.models.attention_map import overlay
+from mer.models.attention_map import average_maps
 
 STRIDES = (4, 8, 16)
-"""Pixels of the picture per position of each map of the encoder."""
+"""Strides of the encoder's maps, in pixels of the picture."""
 
 
 class Decoder(nn.Module):
-    """Draws a picture from maps: each is added to what the coarser ones gave, and the finest becomes pixels.
+    """Draws a picture from the encoder's maps, top down: the result is doubled in size and the next finer map added.
 
     Args:
         widths: Channels of the maps, finest first.
-        width: Channels in between.
+        width: Channels D inside the decoder.
     """
 
     def __init__(self, widths: Sequence[int], width: int):
@@ -32,17 +32,17 @@ class Decoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Draw RGB pictures (B, 3, S, S) in [0, 1] from maps (B, C_s, S/s, S/s), finest first."""
-        projected = [project(one) for project, one in zip(self.project, maps, strict=True)]
-        x = torch.zeros_like(projected[-1])
-        for one, mix in zip(reversed(projected), reversed(self.mix), strict=True):
-            if x.shape != one.shape:
-                x = F.interpolate(x, scale_factor=2)
-            x = F.relu(mix(one + x))
-        return torch.sigmoid(F.pixel_shuffle(self.draw(x), STRIDES[0]))
+        maps = [project(x) for project, x in zip(self.project, maps, strict=True)]  # (B, D, S/s, S/s) each
+        picture = torch.zeros_like(maps[-1])  # (B, D, S/16, S/16)
+        for x, mix in zip(reversed(maps), reversed(self.mix), strict=True):
+            if picture.shape != x.shape:
+                picture = F.interpolate(picture, scale_factor=2)  # (B, D, h, w) -> (B, D, 2 h, 2 w)
+            picture = F.relu(mix(x + picture))
+        return torch.sigmoid(F.pixel_shuffle(self.draw(picture), STRIDES[0]))  # (B, 3, S, S)
 
 
 class IdentityHead(nn.Sequential):
-    """Predicts the map of the calm face from the map of the apex, as a correction to it.
+    """Predicts the map of the neutral face from the map of the apex frame, as a correction to it.
 
     Args:
         width: Channels C.
@@ -57,11 +57,11 @@ class IdentityHead(nn.Sequential):
 
 
 class LocalAttention(nn.Module):
-    """Weighs the positions of a map, masks the redundant ones, and fuses the others into one feature per cell.
+    """Weighs the positions of a map, masks redundant ones, and sums the rest into one feature vector per grid cell.
 
     Args:
         width: Channels C.
-        mask: Mask the positions; without it, the softmax alone weighs them.
+        mask: Mask positions; otherwise they have softmax weights alone.
         temperature: Width T of the mask's edge, in logits.
         grid: Cells along the height and along the width.
     """
@@ -69,7 +69,7 @@ class LocalAttention(nn.Module):
     def __init__(self, width: int, mask: bool, temperature: float, grid: int):
         super().__init__()
         self.temperature, self.grid = temperature, grid
-        # No bias at the end: the softmax would not see it, and for the mask it is the threshold.
+        # No bias in the last layer: the softmax ignores it, and the mask has its threshold.
         self.score = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False))
         # The logits of a difference of maps start within some hundredths of 0: the masks start half open.
         self.threshold = nn.Parameter(torch.zeros(())) if mask else None
@@ -82,30 +82,31 @@ class LocalAttention(nn.Module):
 
         Returns:
             The feature, shape (B, C grid^2): per cell, the sum of M a x over its positions, divided by the sum of M a
-            over all positions; the weights M a / sum(M a) and the mask M, (B, h, w); M is 1 where nothing is masked.
+            over all positions, with a the softmax of the logits; the weights M a / sum(M a); the mask M in [0, 1], 1
+            without masking. Weights and mask are (B, h, w).
         """
-        logits = self.score(x)[:, 0].float()
+        logits = self.score(x)[:, 0].float()  # (B, h, w)
         if self.threshold is None:
             mask, scores = torch.ones_like(logits), logits
         else:
             above = (logits - self.threshold) / self.temperature
             # Adding log M before the softmax gives M a / sum(M a), and never 0 / 0.
             mask, scores = torch.sigmoid(above), logits + F.logsigmoid(above)
-        weights = scores.flatten(1).softmax(dim=1).view_as(scores)
+        weights = scores.flatten(1).softmax(dim=1).view_as(scores)  # (B, h, w)
         side = x.shape[-1] // self.grid
-        cells = F.avg_pool2d(x.float() * weights[:, None], side, divisor_override=1)  # sums
-        return cells.flatten(1), weights, mask
+        sums = F.avg_pool2d(x.float() * weights[:, None], side, divisor_override=1)  # (B, C, grid, grid)
+        return sums.flatten(1), weights, mask
 
 
 class MFVAN(Network):
-    """Maps of three scales, less what the identity explains; local attention and a mask choose what is fused.
+    """Maps of three scales, less the face's identity; local attention with a mask fuses each into a feature.
 
     Published: multi-scale features of the apex frame; attention over the local regions of each scale, redundant ones
     masked, the others fused; self-supervised image generation against identity; a joint loss. The precursor (TSDN, IET
     Computer Vision, 2021) takes the features of the onset frame from those of the apex frame.
     Our choice, the paper being silent: the encoder and its strides 4, 8, 16; the decoder; all formulas, widths and
-    rates; where identity comes from; fusion by cell, since in an aligned face the place of a motion tells the emotion;
-    the layer norm of the fused features, since a difference of maps is small.
+    rates; where identity comes from; one feature per grid cell, since in an aligned face the place of a motion tells
+    the emotion; the layer norm of the fused features, since a difference of maps is small.
 
     Args:
         num_classes: Classes K of the protocol.
@@ -113,10 +114,10 @@ class MFVAN(Network):
         encoder: Name of a network in timm that gives maps at strides 4, 8 and 16; it starts from new weights.
         scales: Strides of the maps that are classified, from 4, 8 and 16.
         mask: Mask positions whose attention logit is below a learned threshold.
-        identity: What is taken off the apex's maps: ``apex``, identity maps predicted from the apex, so that a
-            prediction needs no other frame; ``onset``, the maps of the onset frame; ``none``, nothing.
+        identity: What is subtracted from the apex frame's maps: ``apex``, identity maps predicted from these maps, so
+            that no other frame is needed; ``onset``, the maps of the onset frame; ``none``, nothing.
         temperature: Width T of the mask's edge, in logits.
-        grid: Side of the grid of cells to which the fused features are summed; 1 forgets where they come from.
+        grid: Side of the grid of cells in which features are summed; with 1 their place in the face is lost.
         width: Channels of the decoder.
         dropout: Probability of dropping a fused feature before the classifiers.
 
@@ -151,7 +152,7 @@ class MFVAN(Network):
             raise ValueError(f"MFVAN's coarsest map has {size // STRIDES[-1]} pixels, not a multiple of grid={grid}")
         if temperature <= 0:
             raise ValueError(f"MFVAN's mask needs a temperature above 0, not {temperature}")
-        # First, and the same whatever the other arguments: recipes of one seed then share what stage 1 trains.
+        # Built first and alike for all other arguments: recipes with one seed then share the weights of stage 1.
         self.encoder = build_encoder(encoder, size)
         widths = dict(zip(STRIDES, self.encoder.feature_info.channels(), strict=True))
         self.decoder = Decoder(list(widths.values()), width)
@@ -177,10 +178,10 @@ class MFVAN(Network):
         Args:
             apex: Apex frames, normalised, shape (B, 3, S, S).
             onset: Onset frames, likewise; only where identity is taken from them.
-            attention: Also return where the network looked.
+            attention: Also return the attention map.
 
         Returns:
-            ``logits`` (B, K), of ``feature`` (B, grid^2 sum C_s), the fused one; lists over the chosen scales:
+            ``feature`` (B, grid^2 sum C_s), fused over the scales, and its ``logits`` (B, K); lists over ``scales``:
             ``scale_logits`` (B, K) and ``masks`` (B, S/s, S/s); lists over all strides of maps (B, C_s, S/s, S/s):
             ``maps`` of the apex and, if there is identity, ``identity`` and ``motion``, the difference of the two. With
             ``attention`` also ``attention``, shape (B, S, S) in [0, 1].
@@ -188,34 +189,34 @@ class MFVAN(Network):
         outputs: dict[str, Any] = {}
         if self.identity == "onset":
             assert onset is not None
-            # Together, so that batch norm treats them alike and only motion makes a difference.
-            pairs = [both.chunk(2) for both in self.encoder(torch.cat([apex, onset]))]
+            # One pass for both frames: batch norm treats them alike, so that their maps differ by motion alone.
+            pairs = [both.chunk(2) for both in self.encoder(torch.cat([apex, onset]))]  # (B, C_s, S/s, S/s) each
             maps, outputs["identity"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         else:
-            maps = self.encoder(apex)
+            maps = self.encoder(apex)  # (B, C_s, S/s, S/s) each
         if self.identity == "apex":
-            outputs["identity"] = [head(one) for head, one in zip(self.identities, maps, strict=True)]
+            outputs["identity"] = [head(x) for head, x in zip(self.identities, maps, strict=True)]
         motion = maps
         if "identity" in outputs:
             motion = outputs["motion"] = [m - i for m, i in zip(maps, outputs["identity"], strict=True)]
-        chosen = [motion[STRIDES.index(scale)] for scale in self.scales]
-        seen = [attend(one) for attend, one in zip(self.attentions, chosen, strict=True)]
-        fused = [self.dropout(norm(one)) for norm, (one, _, _) in zip(self.norms, seen, strict=True)]
-        outputs["maps"], outputs["feature"] = maps, torch.cat(fused, dim=1)
-        outputs["masks"] = [mask for _, _, mask in seen]
-        outputs["scale_logits"] = [head(one) for head, one in zip(self.heads, fused, strict=True)]
-        outputs["logits"] = self.head(outputs["feature"])
+        classified = [motion[STRIDES.index(scale)] for scale in self.scales]
+        attended = [attend(x) for attend, x in zip(self.attentions, classified, strict=True)]
+        sums, weights, outputs["masks"] = map(list, zip(*attended, strict=True))  # (B, C_s grid^2), 2 of (B, S/s, S/s)
+        features = [self.dropout(norm(x)) for norm, x in zip(self.norms, sums, strict=True)]  # (B, C_s grid^2) each
+        outputs["maps"], outputs["feature"] = maps, torch.cat(features, dim=1)  # (B, grid^2 sum C_s)
+        outputs["scale_logits"] = [head(x) for head, x in zip(self.heads, features, strict=True)]  # (B, K) each
+        outputs["logits"] = self.head(outputs["feature"])  # (B, K)
         if attention:
-            outputs["attention"] = overlay([weights for _, weights, _ in seen], apex.shape[-1])
+            outputs["attention"] = average_maps(weights, apex.shape[-1])
         return outputs
 
 
 def build_encoder(name: str, size: int) -> Any:
-    """A network of timm, cut after the map of stride 16, that returns its maps at ``STRIDES``.
+    """A timm network with new weights that returns its maps (B, C_s, S/s, S/s) at the strides s of ``STRIDES``.
 
     Args:
-        name: Its name.
-        size: Side of the pictures in pixels.
+        name: Its name in timm.
+        size: Side S of the pictures in pixels.
 
     Raises:
         ValueError: If timm has no such network, or it has no such maps.
@@ -226,7 +227,7 @@ def build_encoder(name: str, size: int) -> Any:
     try:
         with torch.device("meta"):  # shapes alone, which cost nothing and draw no random number
             whole = timm.create_model(name, pretrained=False, features_only=True).eval()
-            sides = [one.shape[2:] for one in whole(torch.zeros(1, 3, size, size))]
+            sides = [x.shape[2:] for x in whole(torch.zeros(1, 3, size, size))]
         indices = [sides.index((size // stride, size // stride)) for stride in STRIDES]
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"timm's {name!r} has no maps at strides 4, 8 and 16 of {size} pixels: {error}") from error

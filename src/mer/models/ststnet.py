@@ -13,9 +13,8 @@ class STSTNet(Network):
     batches of 256, 500 epochs, last epoch. The paper counts 1,670 parameters.
     Our choice: other sizes; the dropout's probability, which the paper does not give.
 
-    A stream works on each kernel's map by itself, so the three are one convolution of 16 kernels and what follows it:
-    the same function. Its maps have their channels last in memory, with which convolution, batch norm and pooling are
-    fastest on a CPU.
+    No layer of a stream mixes its kernels' maps, so the three streams are computed as one stream of 16 kernels: the
+    same function. Maps have their channels last in memory, which is fastest on a CPU.
 
     Args:
         num_classes: Classes K of the protocol.
@@ -55,5 +54,7 @@ class STSTNet(Network):
         Returns:
             ``logits`` of shape (B, K).
         """
-        channels_last = flow.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap knows no memory_format
-        return {"logits": self.head(self.pool(self.streams(channels_last)).flatten(1))}
+        x = flow.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap has no memory_format
+        x = self.streams(x)  # (B, 3, S, S) -> (B, 16, S / 3, S / 3)
+        x = self.pool(x).flatten(1)  # (B, 16 grid^2)
+        return {"logits": self.head(x)}  # (B, K)

@@ -1,4 +1,4 @@
-"""Any timm classifier on the flow map: the control that says what the architecture is worth (Wightman, timm, 2019)."""
+"""Any timm classifier on the flow map, to compare the published networks with (Wightman, timm, 2019)."""
 
 import timm
 from torch import Tensor
@@ -8,9 +8,9 @@ from mer.models import Network
 
 
 class TimmBaseline(Network):
-    """A classifier of timm, by name, with new weights and u, v and strain in place of red, green and blue.
+    """A timm classifier with new weights that reads u, v and strain in place of red, green and blue.
 
-    Our choice: everything; no pre-trained weights, so that it starts from what the other networks start from.
+    Our choice: everything; no pre-trained weights, since the other networks have none.
 
     Args:
         num_classes: Classes K of the protocol.
@@ -44,4 +44,4 @@ class TimmBaseline(Network):
         Returns:
             ``logits`` of shape (B, K).
         """
-        return {"logits": self.network(flow)}
+        return {"logits": self.network(flow)}  # (B, 3, S, S) -> (B, K)

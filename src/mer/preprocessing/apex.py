@@ -1,6 +1,6 @@
-"""Spotting the apex: the frame of a clip in which the face has moved furthest from what it was at the onset.
+"""Spotting the apex: the frame of a clip in which the face has moved furthest from its state at the onset.
 
-It sees nothing but the frames, so it can stand in where a database has no apex (SMIC) or a sheet's apex cannot be.
+It reads only the frames, so it serves where a database has no apex (SMIC) or the apex in a sheet is impossible.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mer.flow import optical_flow
 from mer.preprocessing.faces import crop
-from mer.preprocessing.head_motion import ROUNDS, compose, displacement, fit, inverse, reach, still_parts
+from mer.preprocessing.head_motion import ROUNDS, compose, displacement, fit, inverse, max_corner_shift, still_parts
 
 SIZE = 128
-"""Side in pixels of the crops to look at, whatever the size that flow is stored at."""
+"""Side in pixels of the crops in which the apex is spotted, for any size at which flow is stored."""
 
 SMOOTHING = 0.03
 """Standard deviation of the smoothing over time, as a part of the number of frames."""
@@ -38,11 +38,11 @@ def spot(crops: Sequence[NDArray[np.uint8]]) -> int:
 
 
 def movement(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """How far the face has moved since the first frame, apart from the head as a whole.
+    """How far the face has moved since the first frame, without the motion of the head.
 
-    Farnebäck's flow from the first frame to each of the others, less the similarity that the still parts of the face
-    follow, as its mean magnitude around brows, nose, cheeks and mouth. The eyes themselves are left out, because a
-    blink moves further than any micro-expression.
+    Mean magnitude of Farnebäck's flow from the first frame to each of the others, less the similarity fitted to the
+    still parts of the face, around brows, nose, cheeks and mouth. The eyes are left out, because a blink moves further
+    than any micro-expression.
 
     Args:
         crops: As for ``spot``.
@@ -51,25 +51,25 @@ def movement(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         Pixels of the crop, shape (len(crops),), the first 0.
     """
     size = crops[0].shape[0]
-    still, speaking = still_parts(size), _speaking_parts(size)
+    still, expressive = still_parts(size), _expressive_region(size)
     moved = np.zeros(len(crops))
     head = np.eye(2, 3)
     for index, later in enumerate(crops[1:], start=1):
-        # The head is now about where it was a frame ago; where it has jumped, it is followed first.
+        # The head is about where it was a frame ago; if it has jumped, further rounds follow it.
         for _ in range(ROUNDS):
             flow = optical_flow(crops[0], crop(later, inverse(head), size, like=np.eye(2, 3)), "farneback")
             step = fit(flow, still)
             head = compose(head, step)
             apart = np.hypot(*(flow - displacement(step, size)))
-            if reach(step, size) < 0.5:
+            if max_corner_shift(step, size) < 0.5:
                 break
-        moved[index] = apart[speaking].mean()
+        moved[index] = apart[expressive].mean()
     return moved
 
 
 @lru_cache(maxsize=4)
-def _speaking_parts(size: int) -> NDArray[np.bool_]:
-    """The parts of an aligned crop that expressions move: brows, nose, cheeks and mouth, without the eyes."""
+def _expressive_region(size: int) -> NDArray[np.bool_]:
+    """Pixels of an aligned crop that expressions move: brows, nose, cheeks and mouth, without the eyes."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     side = np.abs(x - 0.5)
     face = (side / 0.46) ** 2 + ((y - 0.45) / 0.62) ** 2 < 1
@@ -80,7 +80,7 @@ def _speaking_parts(size: int) -> NDArray[np.bool_]:
 
 
 def _smooth(values: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
-    """Gaussian smoothing; beyond its ends a series goes on with its last value."""
+    """Gaussian smoothing; the first and last value are repeated beyond the ends."""
     beyond = int(4 * deviation) + 1
     kernel = np.exp(-0.5 * (np.arange(-beyond, beyond + 1) / deviation) ** 2)
     smooth = np.convolve(np.pad(values, beyond, mode="edge"), kernel / kernel.sum(), mode="valid")

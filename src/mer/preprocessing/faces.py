@@ -1,7 +1,7 @@
 """Faces: MediaPipe landmarks, one similarity transform per clip, aligned crops.
 
-A clip is aligned once, on its onset frame, and every frame of it is cropped with that one transform: what moves
-between two crops is then the face and nothing else.
+A clip is aligned once, on its onset frame, and all its frames are cropped with that transform, so that the alignment
+adds no motion between two crops.
 
     with FaceFinder() as finder:
         landmarks = finder.landmarks(frames[0])
@@ -35,7 +35,7 @@ _LANDMARKS = 478
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Sends file descriptor 2 to nowhere inside the block: MediaPipe's C++ warnings heed no setting."""
+    """Discards what is written to file descriptor 2 inside the block: no setting stops MediaPipe's C++ warnings."""
     if sys.stderr is not None:
         sys.stderr.flush()
     saved = os.dup(2)
@@ -52,9 +52,9 @@ def silence() -> Iterator[None]:
 class FaceFinder:
     """Finds the 478 landmarks of the one face in an image (MediaPipe Face Mesh, Kartynnik et al., CVPRW 2019).
 
-    Every image is taken by itself (no tracking), so the result does not depend on what was seen before. Opening takes
-    about two seconds, an image about 10 ms. Use it as a context manager, one in each process; what MediaPipe writes
-    on standard error is swallowed.
+    There is no tracking, so the result does not depend on earlier images. Opening takes about two seconds, an image
+    about 10 ms. Use it as a context manager, one in each process; what MediaPipe writes on standard error while it
+    opens and closes is discarded.
 
     Args:
         confidence: Lowest detection confidence in [0, 1] that counts as a face.
@@ -182,19 +182,19 @@ def crop(
     *,
     like: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
-    """Resamples an image through an alignment: bicubic where it grows, averaged over the pixel where it shrinks.
+    """Resamples an image through an alignment: bicubic if it is enlarged, averaged over pixels if it is reduced.
 
     Args:
         image: uint8, shape (H, W, 3) or (H, W).
         transform: Shape (2, 3), from image pixels to crop pixels.
         size: Side of the crop in pixels.
-        like: The transform of the crop that this one will be compared with, if it was another: both are averaged over
-            as many samples, and so are equally sharp.
+        like: Another transform, of the crop that this one will be compared with: both are averaged over the same number
+            of samples, and so are equally sharp.
 
     Returns:
-        uint8, shape (size, size, 3) or (size, size). Past its edge the image goes on with the edge's colour.
+        uint8, shape (size, size, 3) or (size, size). Outside the image the colour of its edge is repeated.
     """
-    # A crop that shrinks the face is drawn larger by a whole factor first and then averaged down: no aliasing.
+    # A crop that reduces the face is made larger by a whole factor first and then averaged down, against aliasing.
     scale = np.sqrt(abs(np.linalg.det((transform if like is None else like)[:, :2])))
     factor = int(np.ceil(1 / scale - 1e-6)) if scale < 1 else 1
     larger = transform * factor
@@ -208,10 +208,10 @@ def crop(
 
 
 def _views(image: NDArray[np.uint8]) -> Iterator[tuple[NDArray, float, float, float]]:
-    """The image as it is and, one after the other, otherwise cut and scaled: (view, scale, left, top)."""
+    """The image itself, then other cuts and scales of it: (view, scale, left, top)."""
     height, width = image.shape[:2]
     yield image, 1.0, 0.0, 0.0
-    # A tight crop of a face is found once it has a border around it.
+    # In a tight crop the face is found only with a border around it.
     border = max(height, width) // 2
     yield cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE), 1.0, -border, -border
     for scale in (2.0, 0.5):

@@ -1,11 +1,11 @@
-"""The rigid motion of the head between two frames, told apart from the expression, and taken out.
+"""Removes the rigid motion of the head between two frames and leaves the expression.
 
-A micro-expression moves the skin by about a pixel, a head that tries to keep still by some tenths, and one that does
-not by far more. What the head does to a frontal face in a short clip is close to a similarity: the one that the flow
-follows in those parts of the face that expressions move least. Landmarks are too noisy for it (they leave 0.6 px of a
-crop of 128), but they tell where to begin when the head has moved far.
+A micro-expression moves the skin by about a pixel; a head that tries to keep still moves by some tenths of a pixel,
+one that does not by far more. The head's motion in a short clip of a frontal face is close to a similarity transform.
+It is fitted to the flow in those parts of the face that expressions move least. Landmarks are too noisy for this (they
+leave 0.6 px of a crop of 128), but are a good start when the head has moved far.
 
-    transform = follow(onset, apex, alignment(landmarks), size)
+    transform = align_to_onset(onset, apex, alignment(landmarks), size)
     flow = optical_flow(crop(onset, alignment(landmarks), size), crop(apex, transform, size))
 """
 
@@ -19,13 +19,13 @@ from mer.flow import optical_flow
 from mer.preprocessing.faces import crop
 
 ROUNDS = 4
-"""Most times that flow is fitted and the later frame is drawn again."""
+"""Most times that a similarity is fitted to the flow and the later frame is cropped again."""
 
-SETTLED = 0.01
-"""Pixels of the crop; the rounds end where the fit moves no corner of the crop further than this."""
+CONVERGED = 0.01
+"""Pixels of the crop; the rounds end when the fit moves no corner of the crop further than this."""
 
 
-def follow(
+def align_to_onset(
     onset: NDArray[np.uint8],
     apex: NDArray[np.uint8],
     alignment: NDArray[np.float64],
@@ -33,59 +33,59 @@ def follow(
     *,
     guesses: Sequence[NDArray[np.float64]] = (),
 ) -> NDArray[np.float64]:
-    """Finds the alignment of a later frame that leaves nothing of the head's motion in the crops.
+    """Finds the alignment of a later frame that removes the head's motion between the two crops.
 
-    Each round draws the crop of the later frame from the raw frame, computes flow and fits a similarity to it.
+    Each round crops the later frame, computes the flow between the crops and fits a similarity to it.
 
     Args:
         onset: Earlier frame, uint8 grey, shape (H, W).
         apex: Later frame, of the same shape.
         alignment: Shape (2, 3), from pixels of the earlier frame to those of its crop.
         size: Side of the crop in pixels.
-        guesses: Other alignments of the later frame to begin with, like one from its own landmarks. The one that makes
-            the crops most alike is taken; ``alignment`` itself is always tried.
+        guesses: Other alignments of the later frame to start from, like the one from its own landmarks. The rounds
+            start from the one whose crop is most like the onset's; ``alignment`` itself is always tried.
 
     Returns:
-        Shape (2, 3), from pixels of the later frame to those of the crop. Where no fit makes the still parts of the
-        two crops more alike, ``alignment`` itself.
+        Shape (2, 3), from pixels of the later frame to those of the crop. If the fit makes the still parts of the two
+        crops less alike, the alignment from which the rounds started.
     """
     weight = still_parts(size)
     first = crop(onset, alignment, size)
 
-    def drawn(transform: NDArray[np.float64]) -> tuple[float, NDArray[np.uint8]]:
-        second = crop(apex, transform, size, like=alignment)
-        return _difference(first, second, weight), second
+    def crop_apex(transform: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return crop(apex, transform, size, like=alignment)
 
-    (start, second), chosen = min(((drawn(guess), guess) for guess in (alignment, *guesses)), key=lambda one: one[0][0])
-    transform = chosen
+    start = min((alignment, *guesses), key=lambda guess: _difference(first, crop_apex(guess), weight))
+    transform, second = start, crop_apex(start)
+    difference_at_start = _difference(first, second, weight)
     for _ in range(ROUNDS):
         motion = fit(optical_flow(first, second, "farneback"), weight)
-        # What lies at q in the onset's crop lies at motion(q) in the apex's: drawn again through the inverse.
+        # A point at q in the onset's crop is at motion(q) in the apex's, so that crop is made again by the inverse.
         transform = compose(inverse(motion), transform)
-        difference, second = drawn(transform)
-        if reach(motion, size) < SETTLED:
+        second = crop_apex(transform)
+        if max_corner_shift(motion, size) < CONVERGED:
             break
-    # A fit to flow that has lost its way makes the crops less alike; one to good flow may do so by a hair.
-    return transform if difference < 1.1 * start else chosen
+    # A fit to wrong flow makes the crops clearly less alike; a fit to good flow may do so by a rounding error.
+    return transform if _difference(first, second, weight) < 1.1 * difference_at_start else start
 
 
 def fit(flow: NDArray[np.floating], weight: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The similarity that most of the flow agrees on.
+    """Robust fit of a similarity transform to a flow field.
 
-    Least squares, weighted anew until nothing changes by (1 + (r / s)^2)^-2 with r the distance of a pixel's flow from
-    the fit (Geman and McClure, Bulletin of the ISI 1987). The scale s falls with the median of r, but not below 0.03
-    px: a part that moves by itself ends up with no say. Unlike RANSAC it draws no random numbers and is finer: a
+    Iteratively reweighted least squares with weights (1 + (r / s)^2)^-2, where r is the distance of a pixel's flow from
+    the fit (Geman and McClure, Bulletin of the ISI 1987). The scale s is the median of r, at least 0.03 px: a part that
+    moves by itself ends up with almost no weight. Unlike RANSAC it draws no random numbers and is more precise: a
     similarity through two pixels is no better than the flow at these two.
 
     Args:
         flow: u and v in pixels, shape (2, H, W).
-        weight: How far each pixel is believed beforehand, 0 or more, shape (H, W).
+        weight: Prior weight of each pixel, 0 or more, shape (H, W).
 
     Returns:
-        Shape (2, 3); what lies at (x, y) moves to ``motion @ (x, y, 1)``. No motion if there is nothing to fit.
+        Shape (2, 3); a point at (x, y) moves to ``motion @ (x, y, 1)``. No motion if there is nothing to fit.
     """
     height, width = weight.shape
-    # Neighbours tell the same: some 64 by 64 pixels are enough.
+    # Neighbouring pixels have nearly the same flow: about 64 by 64 of them are enough.
     step = max(1, min(height, width) // 64)
     rows, columns = (place * step for place in np.nonzero(weight[::step, ::step]))
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -111,7 +111,7 @@ def fit(flow: NDArray[np.floating], weight: NDArray[np.floating]) -> NDArray[np.
 
 
 def displacement(motion: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """How far a motion takes each pixel of a square: shape (2, size, size), u and v in pixels."""
+    """Displacement of each pixel of a square by a motion (2, 3): u and v in pixels, shape (2, size, size)."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     return np.stack(
         [
@@ -125,8 +125,8 @@ def displacement(motion: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 def still_parts(size: int) -> NDArray[np.float32]:
     """Weight of each pixel of an aligned crop: 1 where expressions move the skin least, 0 where they move it most.
 
-    Whatever lies outside the face may stand still while the head moves: 0. Of the face, the brows with the eyes and
-    what is below them count nothing but for the bridge of the nose, and neither do the mouth and the chin.
+    0 outside the face, which may stand still while the head moves; 0 at brows, eyes and what is just below them except
+    the bridge of the nose; 0 at mouth and chin.
 
     Returns:
         float32, shape (size, size); do not write to it.
@@ -157,12 +157,12 @@ def inverse(transform: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _least_squares(x: NDArray, y: NDArray, u: NDArray, v: NDArray, weight: NDArray) -> NDArray[np.float64]:
-    """Right, down, growth and turn of the similarity nearest to the flow, by its normal equations."""
+    """Right, down, growth and turn of the similarity nearest to the flow, by the normal equations."""
     total = weight.sum()
     if not total > 0:
         return np.zeros(4)
-    # Sums rather than products of vectors, whose last digit hangs on the number of threads.
-    centre_x, centre_y, mean_u, mean_v = ((weight * one).sum() / total for one in (x, y, u, v))
+    # Sums, not products of vectors, whose last digit depends on the number of threads.
+    centre_x, centre_y, mean_u, mean_v = ((weight * values).sum() / total for values in (x, y, u, v))
     x, y = x - centre_x, y - centre_y
     spread = max(float((weight * (x * x + y * y)).sum()), 1e-9)
     growth, turn = (weight * (x * u + y * v)).sum() / spread, (weight * (x * v - y * u)).sum() / spread
@@ -171,12 +171,12 @@ def _least_squares(x: NDArray, y: NDArray, u: NDArray, v: NDArray, weight: NDArr
 
 
 def _difference(first: NDArray[np.uint8], second: NDArray[np.uint8], weight: NDArray[np.float32]) -> float:
-    """Mean absolute difference in grey levels, apart from a change of the light."""
+    """Mean absolute difference in grey levels where ``weight`` is above 0, without a common change of brightness."""
     apart = second[weight > 0].astype(np.float32) - first[weight > 0]
     return float(np.abs(apart - np.median(apart)).mean())
 
 
-def reach(motion: NDArray[np.float64], size: int) -> float:
-    """How far a motion takes that corner of a square which it takes furthest, in pixels."""
+def max_corner_shift(motion: NDArray[np.float64], size: int) -> float:
+    """Largest displacement of the corners of a square by a motion (2, 3), in pixels."""
     corners = np.array([(0, 0, 1), (size, 0, 1), (0, size, 1), (size, size, 1)]).T
     return float(np.hypot(*(motion @ corners - corners[:2])).max())

@@ -1,4 +1,4 @@
-"""What is trained before a task."""
+"""A stage of training before a task."""
 
 import torch
 from lightning import LightningModule
@@ -8,13 +8,13 @@ from mer.models import Batch
 
 
 class FirstStage(LightningModule):
-    """What is trained before a task, on the training clips of the same fold; the two share modules.
+    """Trains modules of a task's network before the task, on the training clips of the same fold.
 
-    Its weights are all that it leaves: they are cached, and the task goes on from them.
+    Only its weights remain: they are cached, and the task starts from them.
 
     Args:
         steps: Steps of its training.
-        settings: What else shapes its weights, as numbers and texts.
+        settings: All else that its weights depend on; part of the cache's key.
     """
 
     def __init__(self, steps: int, **settings: float | str):
@@ -22,11 +22,11 @@ class FirstStage(LightningModule):
         self.steps, self.settings = steps, {"steps": steps, **settings}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the loss by name; they are added up and logged one by one."""
+        """Terms of the loss by name; their sum is minimised, and each is logged."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Add the terms of the loss of one batch."""
+        """The loss of a batch."""
         terms = self.loss(batch)
         self.log_dict({f"first_stage/{name}": term for name, term in terms.items()})
         return torch.stack(list(terms.values())).sum()

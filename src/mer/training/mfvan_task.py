@@ -1,4 +1,4 @@
-"""How MFVAN is trained: stage 1, which learns to draw faces, and the joint loss."""
+"""How MFVAN is trained: stage 1, which reconstructs faces, and the joint loss."""
 
 from typing import Any, ClassVar
 
@@ -14,14 +14,14 @@ from mer.training.task import Task
 from mer.transforms import normalise_pictures
 
 WINDOW = 7
-"""Side in pixels of the Gaussian window (deviation 1.5) of structural similarity: an eye or a corner of the mouth."""
+"""Side in pixels of SSIM's Gaussian window (deviation 1.5): about an eye or a corner of the mouth."""
 
 
 class Reconstruction(FirstStage):
-    """Stage 1: encoder and decoder learn to draw the onset and the apex frames that they see, L1 + SSIM.
+    """Stage 1: encoder and decoder learn to reconstruct onset and apex frames, with an L1 and an SSIM loss.
 
     Args:
-        network: Whose encoder and decoder are trained.
+        network: The network whose encoder and decoder are trained.
         steps: Steps.
         lr: Peak learning rate of AdamW, in one cycle.
     """
@@ -31,15 +31,15 @@ class Reconstruction(FirstStage):
         self.encoder, self.decoder, self.lr = network.encoder, network.decoder, lr
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """How far the drawn frames are from the frames: ``absolute``, L1, and ``structure``, SSIM."""
-        frames = torch.cat([batch["onset"], batch["apex"]])
-        drawn = self.decoder(self.encoder(normalise_pictures(frames))).float()
-        wanted = frames / 255
-        with torch.autocast(drawn.device.type, enabled=False):  # variances of near values need their digits
-            return {"absolute": F.l1_loss(drawn, wanted), "structure": ssim_loss(drawn, wanted, WINDOW)}
+        """Loss between reconstructed frames and frames: ``absolute``, L1, and ``structure``, SSIM."""
+        frames = torch.cat([batch["onset"], batch["apex"]])  # (2 B, 3, S, S)
+        outputs = self.decoder(self.encoder(normalise_pictures(frames))).float()
+        targets = frames / 255
+        with torch.autocast(outputs.device.type, enabled=False):  # variances of close values need float32
+            return {"absolute": F.l1_loss(outputs, targets), "structure": ssim_loss(outputs, targets, WINDOW)}
 
     def configure_optimizers(self) -> dict:
-        """AdamW whose rate rises for a tenth of the steps and then falls to nothing."""
+        """AdamW whose learning rate rises for a tenth of the steps and then falls to about 0."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.lr, total_steps=self.steps, pct_start=0.1, cycle_momentum=False
@@ -50,18 +50,18 @@ class Reconstruction(FirstStage):
 class MFVANTask(Task):
     """Trains MFVAN with its joint loss, after stage 1.
 
-    Its terms: ``classes``, cross-entropy of the fused feature; ``scales``, the sum of that of each scale; ``mask``, the
-    sum over scales of (mean M - rho)^2 + mean M (1 - M). With identity maps I, encoder E and decoder D also:
-    ``identity``, the mean square of I - E(onset), where I is predicted and E(onset) stands still; ``generation``, the
-    mean of abs(D(I) - onset); ``reconstruction``, the mean of abs(D(E(apex)) - apex), pictures in [0, 1];
-    ``orthogonality``, cos^2 between motion and identity, averaged over positions. All formulas and weights are our
-    choice, the paper being silent.
+    Its terms: ``classes``, cross-entropy of the fused feature; ``scales``, the sum of the scales' cross-entropies;
+    ``mask``, the sum over scales of (mean M - rho)^2 + mean M (1 - M). With identity maps I, encoder E and decoder D
+    also: ``identity``, the mean square of I - E(onset), only if I is predicted, without a gradient to E(onset);
+    ``generation``, the mean of abs(D(I) - onset); ``reconstruction``, the mean of abs(D(E(apex)) - apex), pictures in
+    [0, 1]; ``orthogonality``, cos^2 between the means over positions of motion and identity. All formulas and weights
+    are our choice, the paper being silent.
 
     Args:
         network: An MFVAN.
         lambda_mask: Weight of ``mask``.
         lambda_identity: Weight of ``identity``, ``generation``, ``reconstruction`` and ``orthogonality``.
-        mask_share: Part rho of the positions that the mask is to leave.
+        mask_share: Target rho of the mean mask, the part of the positions that is kept.
         first_stage_steps: Steps of stage 1; 0 for none.
         first_stage_lr: Peak learning rate of stage 1.
         **kwargs: See ``Task``.
@@ -97,25 +97,27 @@ class MFVANTask(Task):
         return Reconstruction(self.network, self.first_stage_steps, self.first_stage_lr)
 
     def loss(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """The joint loss."""
+        """Terms of the joint loss by name, weighted."""
         terms = super().loss(outputs, batch)
-        own = [super(MFVANTask, self).loss({"logits": logits}, batch)["classes"] for logits in outputs["scale_logits"]]
-        terms["scales"] = torch.stack(own).sum()
+        targets, weights = batch["target"], self.class_weights
+        scales = [self.cross_entropy(logits, targets, weights) for logits in outputs["scale_logits"]]
+        terms["scales"] = torch.stack(scales).sum()
         if self.network.mask:
             masks = [(mask.mean() - self.mask_share) ** 2 + (mask * (1 - mask)).mean() for mask in outputs["masks"]]
             terms["mask"] = self.lambda_mask * torch.stack(masks).sum()
         if self.network.identity != "none":
-            terms.update({name: self.lambda_identity * term for name, term in self._identity(outputs, batch).items()})
+            identity = self._identity_terms(outputs, batch)
+            terms.update({name: self.lambda_identity * term for name, term in identity.items()})
         return terms
 
-    def _identity(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """What makes the identity maps the calm face, and keeps the motion free of them."""
+    def _identity_terms(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """Terms that make the identity maps those of the neutral face, and the motion maps independent of them."""
         maps, identity, motion = outputs["maps"], outputs["identity"], outputs["motion"]
         terms = {}
         if self.network.identity == "apex":
-            with torch.no_grad():  # the onset frame is what is to be predicted: it follows nothing
-                calm = self.network.encoder(normalise_pictures(batch["onset"]))
-            squares = [F.mse_loss(i.float(), wanted.float()) for i, wanted in zip(identity, calm, strict=True)]
+            with torch.no_grad():  # the onset frame's maps are the target
+                neutral = self.network.encoder(normalise_pictures(batch["onset"]))
+            squares = [F.mse_loss(i.float(), target.float()) for i, target in zip(identity, neutral, strict=True)]
             terms["identity"] = torch.stack(squares).mean()
         decoder = self.network.decoder
         terms["generation"] = F.l1_loss(decoder(identity).float(), batch["onset"] / 255)

@@ -7,21 +7,20 @@ import torch
 from torch import Tensor, cuda
 
 WARM_UP = 3
-"""Plain calls before one is recorded, in which libraries choose their algorithms and take their memory."""
-
+"""Plain calls before the recording, in which libraries choose their algorithms and allocate memory."""
 
 RECORDING = ("cuda",)
-"""Kinds of devices that record."""
+"""Types of devices on which steps are recorded."""
 
 
 class RecordedStep:
     """Calls a function of tensors; on a GPU it is recorded after a few calls, and replayed from then on.
 
-    A step of many stacked folds is more than a thousand small operations. To start them one by one takes a host a
-    hundred times as long as a GPU needs to compute them; a recorded step is one launch. On a CPU every call is plain.
+    A step of many stacked folds is more than a thousand small operations. To launch them one by one takes a host a
+    hundred times as long as a GPU needs to compute them; a recorded step is one launch. On a CPU calls are plain.
 
     What the function reads besides its inputs (weights, buffers) must stay at its place in memory, and the function
-    must not wait for the device. A function that cannot be recorded goes on being called, with one warning.
+    must not wait for the device. A function that cannot be recorded is called plainly, after one warning.
 
     Args:
         function: From tensors by name, of the same shapes in every call, to one tensor.
@@ -34,7 +33,7 @@ class RecordedStep:
         self.graph: cuda.CUDAGraph | None = None
 
     def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What the function returns for the inputs; a replay overwrites what the one before it returned."""
+        """The function's output for the inputs; a replay overwrites the output of the replay before."""
         device = next(iter(inputs.values())).device
         if device.type not in RECORDING:
             return self.function(inputs)
@@ -51,7 +50,7 @@ class RecordedStep:
         return self.output
 
     def _call(self, inputs: dict[str, Tensor]) -> Tensor:
-        """A plain call, on the stream on which one is recorded: gradients belong to the stream that made them."""
+        """Call the function on the stream of the recording: gradients belong to the stream that made them."""
         self.stream.wait_stream(cuda.current_stream())
         with cuda.stream(self.stream):
             output = self.function(inputs)
@@ -59,7 +58,7 @@ class RecordedStep:
         return output
 
     def _record(self, inputs: dict[str, Tensor]) -> None:
-        """Record a call, which computes nothing yet."""
+        """Record a call; nothing is computed."""
         self.inputs = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = cuda.CUDAGraph()
         try:

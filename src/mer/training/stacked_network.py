@@ -1,8 +1,8 @@
-"""Copies of a network as one: the same modules on weights, buffers and inputs with a first dimension more."""
+"""Copies of a network as one: the same modules, with a first dimension F for the copies in weights, buffers, inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,108 +12,101 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from mer.models import Network
 
-AHEAD = 1 << 18
-"""Random numbers of a slot that are drawn at once, if a step needs fewer: every draw is a launch for each slot."""
+NUMBERS_PER_DRAW = 1 << 18
+"""Random numbers of a slot drawn at once, where a step needs fewer: each draw is a kernel launch per slot."""
+
+MASK_DIMENSIONS = {nn.Dropout: None, nn.Dropout1d: 2, nn.Dropout2d: 2, nn.Dropout3d: 2, DropPath: 1}
+"""Modules that draw a random mask, and over how many leading dimensions of their input it varies; None for all."""
 
 
-class Masks:
-    """The masks of one forward pass, in the order in which modules ask for them."""
+class MaskSource:
+    """Hands the masks of one forward pass to the modules that ask for them, in the order in which they ask."""
 
     def __init__(self):
-        self.shapes: list[tuple[float, torch.Size]] | None = None
-        self.handed: Iterator[Tensor] = iter(())
+        self.requests: list[tuple[float, tuple[int, ...]]] | None = None
+        self.masks: Iterator[Tensor] = iter(())
 
-    def __call__(self, x: Tensor, rate: float, shape: torch.Size) -> Tensor:
-        """Multiply by the next mask; in the dry run, note what is asked for."""
-        if self.shapes is not None:
-            self.shapes.append((rate, shape))
+    def apply(self, x: Tensor, rate: float, shape: tuple[int, ...]) -> Tensor:
+        """Multiply by the next mask; while ``requests`` is a list, only note the rate and the shape there."""
+        if self.requests is not None:
+            self.requests.append((rate, shape))
             return x
-        return x * next(self.handed).to(x.dtype)
+        return x * next(self.masks).to(x.dtype)
 
 
-class Masked(nn.Module):
-    """Takes the place of a module that draws at random: multiplies by a mask that is handed in.
+class MaskedDropout(nn.Module):
+    """Replaces a dropout or drop-path in a stack: its mask comes from a source instead of a random generator.
 
     Args:
-        rate: Probability of a zero in the mask; what stays is scaled up by its inverse.
-        shape: From the shape of an input to that of its mask.
-        masks: Where the masks come from.
+        rate: Probability of a zero in the mask; the other values are scaled up by 1 / (1 - rate).
+        dimensions: Leading dimensions of the input over which the mask varies; None for all.
+        source: Where the masks come from.
     """
 
-    def __init__(self, rate: float, shape: Callable[[torch.Size], torch.Size], masks: Masks):
+    def __init__(self, rate: float, dimensions: int | None, source: MaskSource):
         super().__init__()
-        self.rate, self.shape, self.masks = rate, shape, masks
+        self.rate, self.dimensions, self.source = rate, dimensions, source
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.masks(x, self.rate, self.shape(x.shape)) if self.training and self.rate else x
+        if not (self.training and self.rate):
+            return x
+        shape = tuple(x.shape[: self.dimensions])
+        return self.source.apply(x, self.rate, shape + (1,) * (x.ndim - len(shape)))
 
 
-class NormOfSlots(torch.autograd.Function):
-    """Batch norm whose rule for stacks is one batch norm of F C channels.
+class _BatchNormFunction(torch.autograd.Function):
+    """Batch norm that ``vmap`` turns into one batch norm of F C channels.
 
-    vmap's own multiplies by the weight and adds the bias in steps of their own: two more maps to keep, for every slot.
+    vmap's own rule multiplies by the weight and adds the bias in separate steps, whose results it keeps for each slot.
     """
 
     @staticmethod
     def forward(x: Tensor, *others: object) -> Tensor:
-        """Of one slot; has no gradient."""
+        """Batch norm of one slot (B, C, H, W); it has no gradient."""
         return F.batch_norm(x, *others)
 
     @staticmethod
     def setup_context(ctx: object, inputs: tuple, output: Tensor) -> None:
-        """Keep nothing: what ``vmap`` does keeps its own."""
+        """Keep nothing: autograd sees the batch norm inside ``vmap``."""
 
     @staticmethod
     def vmap(info: object, dimensions: tuple, x: Tensor, *others: object) -> tuple[Tensor, int]:
-        """Of all slots; weights and statistics are (F, C), the latter changed in place."""
+        """Batch norm of all slots; weights and statistics are (F, C), the statistics are changed in place."""
         channels = x.movedim(dimensions[0], 1)  # (B, F, C, H, W)
-        flat = [one.flatten() if isinstance(one, Tensor) else one for one in others]
-        return F.batch_norm(channels.flatten(1, 2), *flat).view_as(channels), 1
+        flat = [value.flatten() if isinstance(value, Tensor) else value for value in others]  # (F C,)
+        return F.batch_norm(channels.flatten(1, 2), *flat).view_as(channels), 1  # (B, F, C, H, W)
 
 
-class Norm(nn.BatchNorm2d):
-    """Takes the place of a batch norm in a stack."""
+class StackedBatchNorm(nn.BatchNorm2d):
+    """Replaces a batch norm in a stack; each slot has its own statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         statistics = self.running_mean, self.running_var
-        return NormOfSlots.apply(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+        return _BatchNormFunction.apply(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
-class Pointwise(nn.Conv2d):
-    """Takes the place of a 1x1 convolution in a stack: on maps of one pixel its sums are a linear layer's.
+class StackedPointwiseConv(nn.Conv2d):
+    """Replaces a 1x1 convolution in a stack: on maps of one pixel it is a linear layer.
 
-    Those over the clips would be rounded by where a channel lies among the channels of all slots.
+    A grouped convolution would round its sums over the clips by where a channel lies among the channels of all slots.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] == (1, 1):
-            return F.linear(x[..., 0, 0], self.weight[..., 0, 0], self.bias)[..., None, None]
+            return F.linear(x[..., 0, 0], self.weight[..., 0, 0], self.bias)[..., None, None]  # (B, C', 1, 1)
         return super().forward(x)
 
 
-def leading(shape: torch.Size, dimensions: int) -> torch.Size:
-    """The first dimensions of a shape, and 1 for the others."""
-    return torch.Size([*shape[:dimensions], *[1] * (len(shape) - dimensions)])
-
-
-SHAPES = {
-    nn.Dropout: partial(leading, dimensions=99),
-    **dict.fromkeys((nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), partial(leading, dimensions=2)),
-    DropPath: partial(leading, dimensions=1),
-}
-"""How the mask of a module that draws is shaped."""
-
-
 class StackedNetwork(Network):
-    """Copies of a network whose weights and buffers have a first dimension F more; so have its inputs and outputs.
+    """F copies of a network; weights, buffers, inputs and outputs have a first dimension F.
 
     Args:
-        networks: The copies, at least two: a stack of one rounds in another way.
+        networks: The copies, at least two, since a stack of one rounds in another way.
 
     Raises:
-        ValueError: If copies of this network cannot share a program.
+        ValueError: If copies of this network cannot be stacked.
     """
 
     def __init__(self, networks: Sequence[Network]):
@@ -122,83 +115,87 @@ class StackedNetwork(Network):
             raise ValueError("a stack has at least two slots")
         first = networks[0]
         self.inputs, self.shows_attention, self.size = first.inputs, first.shows_attention, len(networks)
-        self.masks, self.generators = Masks(), []
-        self.shapes: list[tuple[float, torch.Size]] | None = None
-        self.numbers = torch.empty(0)
-        self.waiting: Iterator[Tensor] = iter(())
+        self.mask_source = MaskSource()
+        self.mask_shapes: list[tuple[int, ...]] | None = None  # known after ``note_masks``
+        self.generators: list[torch.Generator] = []
+        self.random_numbers = torch.empty(0)  # of the masks of the next step, (F, n)
+        self.drawn: Iterator[Tensor] = iter(())
         weights, buffers = stack_module_state(list(networks))
         if len(weights) < len(list(first.named_parameters(remove_duplicate=False))):
             raise ValueError("cannot be stacked: two of its modules share a weight")
         self.slots = deepcopy(first)
         for name, module in list(self.slots.named_modules()):
             if type(module) is nn.BatchNorm2d and module.track_running_stats and module.momentum is not None:
-                self._set(name, Norm(module.num_features, module.eps, module.momentum, module.affine))
+                norm = StackedBatchNorm(module.num_features, module.eps, module.momentum, module.affine)
+                self._replace(name, norm)
             if type(module) is nn.Conv2d and (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1):
-                biased = module.bias is not None
-                self._set(name, Pointwise(module.in_channels, module.out_channels, 1, module.stride, bias=biased))
-            if type(module) in SHAPES:
+                sizes, biased = (module.in_channels, module.out_channels, 1, module.stride), module.bias is not None
+                self._replace(name, StackedPointwiseConv(*sizes, bias=biased))
+            if type(module) in MASK_DIMENSIONS:
                 rate = module.drop_prob if isinstance(module, DropPath) else module.p
-                self._set(name, Masked(rate, SHAPES[type(module)], self.masks))
+                self._replace(name, MaskedDropout(rate, MASK_DIMENSIONS[type(module)], self.mask_source))
         for name, weight in weights.items():
-            self._set(name, nn.Parameter(weight.detach(), weight.requires_grad))
+            self._replace(name, nn.Parameter(weight.detach(), weight.requires_grad))
         for name, buffer in buffers.items():
-            self._set(name, buffer)
+            self._replace(name, buffer)
 
-    def _set(self, name: str, value: object) -> None:
-        """Put a weight, buffer or module in the place of the one of this name."""
+    def _replace(self, name: str, value: object) -> None:
+        """Replace the weight, buffer or module of this name."""
         owner, _, leaf = name.rpartition(".")
         setattr(self.slots.get_submodule(owner), leaf, value)
 
     def forward(self, attention: bool = False, **inputs: Tensor) -> dict[str, Tensor]:
-        """What every copy returns for its own inputs, (F, B, ...)."""
-        if attention:  # once per fold, and the drawing of maps has no rule for stacks
-            each = [self.one(slot, inputs, attention=True) for slot in range(self.size)]
-            return {name: torch.stack([outputs[name] for outputs in each]) for name in each[0]}
+        """The outputs of all copies, (F, B, ...), each for its own inputs (F, B, ...)."""
+        if attention:  # once per fold, and vmap has no rule for some of the operations
+            outputs = [self.slot_outputs(slot, inputs, attention=True) for slot in range(self.size)]
+            return {name: torch.stack([output[name] for output in outputs]) for name in outputs[0]}
         state = dict(self.slots.named_parameters()), dict(self.slots.named_buffers())
         masks = self._masks() if self.training else []
 
         def call(state: tuple, masks: list[Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-            self.masks.handed = iter(masks)
+            self.mask_source.masks = iter(masks)
             return functional_call(self.slots, state, (), inputs)
 
         return vmap(call)(state, masks, inputs)
 
-    def one(self, slot: int, inputs: dict[str, Tensor], **options: bool) -> dict[str, Tensor]:
-        """What one copy returns."""
+    def slot_outputs(self, slot: int, inputs: dict[str, Tensor], **options: bool) -> dict[str, Tensor]:
+        """The outputs (B, ...) of one copy, from inputs of all copies (F, B, ...); its buffers stay as they are."""
         state = {**dict(self.slots.named_parameters()), **dict(self.slots.named_buffers())}
-        own = {name: tensor[slot].clone() for name, tensor in state.items()}  # a dry run must not count in the buffers
-        return functional_call(self.slots, own, (), {name: x[slot] for name, x in inputs.items()} | options)
+        copies = {name: tensor[slot].clone() for name, tensor in state.items()}
+        return functional_call(self.slots, copies, (), {name: x[slot] for name, x in inputs.items()} | options)
 
-    def draw(self) -> Tensor:
-        """The random numbers of a step in [0, 1), (F, n), which become masks once they are put into ``numbers``.
+    def draw_numbers(self) -> Tensor:
+        """Draw a step's random numbers in [0, 1), (F, n); stored in ``random_numbers``, they make its masks.
 
-        A slot's numbers depend on its generator alone. They are drawn for some steps at once, how many depends on the
-        network and its batch alone.
+        A slot's numbers depend on its generator alone. Those of several steps are drawn at once; how many steps depends
+        only on the network and the size of a batch.
         """
-        numbers = next(self.waiting, None)
+        numbers = next(self.drawn, None)
         if numbers is None:
-            count = len(self.kept)
-            drawn = torch.empty(self.size, max(1, AHEAD // max(1, count)), count, device=self.kept.device)
+            count = len(self.keep_rates)
+            steps = max(1, NUMBERS_PER_DRAW // max(1, count))
+            drawn = torch.empty(self.size, steps, count, device=self.keep_rates.device)
             for slot, generator in zip(drawn, self.generators, strict=True) if count else ():
                 slot.uniform_(generator=generator)
-            self.waiting = iter(drawn.unbind(1))
-            numbers = next(self.waiting)
+            self.drawn = iter(drawn.unbind(1))
+            numbers = next(self.drawn)
         return numbers
 
-    def note_shapes(self, inputs: dict[str, Tensor]) -> None:
-        """Note the shapes of the masks of such inputs in a dry run, whose random state is put back."""
+    def note_masks(self, inputs: dict[str, Tensor]) -> None:
+        """Run one copy to learn the rates and shapes of the masks for inputs (F, B, ...); no random state changes."""
         device = inputs[self.inputs[0]].device
-        self.masks.shapes = []
+        self.mask_source.requests = requests = []
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            self.one(0, inputs)
-        self.shapes, self.masks.shapes = self.masks.shapes, None
-        self.cuts = [shape.numel() for _, shape in self.shapes]
-        kept = torch.tensor([1 - rate for rate, _ in self.shapes])
-        self.kept = kept.repeat_interleave(torch.tensor(self.cuts, dtype=torch.long)).to(device)
+            self.slot_outputs(0, inputs)
+        self.mask_source.requests = None
+        self.mask_shapes = [shape for _, shape in requests]
+        self.mask_sizes = [math.prod(shape) for shape in self.mask_shapes]
+        rates = torch.tensor([1 - rate for rate, _ in requests])
+        self.keep_rates = rates.repeat_interleave(torch.tensor(self.mask_sizes, dtype=torch.long)).to(device)  # (n,)
 
     def _masks(self) -> list[Tensor]:
         """The masks of a step, (F, ...) each."""
-        if not self.shapes:
+        if not self.mask_shapes:
             return []
-        masks = ((self.numbers < self.kept) / self.kept).split(self.cuts, dim=1)
-        return [mask.unflatten(1, shape) for mask, (_, shape) in zip(masks, self.shapes, strict=True)]
+        masks = ((self.random_numbers < self.keep_rates) / self.keep_rates).split(self.mask_sizes, dim=1)
+        return [mask.unflatten(1, shape) for mask, shape in zip(masks, self.mask_shapes, strict=True)]

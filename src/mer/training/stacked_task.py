@@ -1,7 +1,7 @@
 """Many folds as one program: copies of a task, each with its own fold and seed, in one forward, backward and step.
 
-Training a fold of this field is some thousand small operations a second, on maps of 28x28 pixels: a device spends its
-time on starting them. ``torch.func.vmap`` starts each of them once for all copies.
+Training a fold of this field is thousands of small operations, on maps of 28x28 pixels: most of the time goes to
+launching them. ``torch.func.vmap`` launches an operation once for all copies.
 """
 
 import math
@@ -25,35 +25,37 @@ from mer.training.task import Task
 # On a CPU attention has no rule for stacks, and its loop over the slots costs nothing there.
 warnings.filterwarnings("ignore", message="There is a performance drop.*scaled_dot_product", category=UserWarning)
 
-EVERY = 10  # steps between two points of a curve
+CURVE_INTERVAL = 10
+"""Steps between two points of a loss curve."""
 
-LANES = 64
-"""Numbers that a CPU works on at a time; what is left over at the end of a tensor goes through functions that round in
-another way. Slots times clips is a multiple of it, so that nothing is, in any stack."""
+CPU_CHUNK = 64
+"""Numbers that a CPU computes at a time. A rest at the end of a tensor goes through functions that round in another
+way, so slots times clips is always a multiple of this number."""
 
 
 def padded_size(slots: int, clips: int, cpu: bool) -> int:
-    """How many slots a stack of so many has, with those that are there to fill it, for batches of so many clips."""
-    least = math.lcm(2, LANES // math.gcd(LANES, clips)) if cpu else 1
-    return max(2, -(-slots // least) * least)
+    """Size F of a stack with at least so many slots for batches of so many clips, filled up to what a CPU needs."""
+    multiple = math.lcm(2, CPU_CHUNK // math.gcd(CPU_CHUNK, clips)) if cpu else 1
+    return max(2, -(-slots // multiple) * multiple)
 
 
 class StackedTask(LightningModule):
-    """Trains F copies of a task side by side, with the weights that each would get alone.
+    """Trains F copies of a task side by side; each gets the weights that it would get alone.
 
-    A batch has a first dimension F. Nothing joins the slots but the sum of their losses, so none hears of the others.
-    The masks of dropout and drop-path come from a generator of the slot. On a CPU, convolutions are not oneDNN's, which
+    The tensors of a batch are (F, B, ...). The slots share only the sum of their losses, so no slot affects another.
+    The masks of dropout and drop-path come from a generator per slot. On a CPU, convolutions do not use oneDNN, which
     picks its algorithm, and so its rounding, by the number of slots.
 
     Args:
-        tasks: The copies with their initial weights; at least two. Repeated objects are different slots.
+        tasks: The copies with their initial weights; at least two. An object that is there twice is two slots.
         noise: Seed of each slot's masks.
 
     Raises:
         ValueError: If such tasks cannot be trained as a stack; the message says why.
     """
 
-    own: ClassVar[tuple[str, ...]] = ("loss", "forward", "training_step", "predict_step", "scaled")
+    assumed_methods: ClassVar[tuple[str, ...]] = ("loss", "forward", "training_step", "predict_step", "network_inputs")
+    """Methods of ``Task`` that a stackable task does not override."""
 
     def __init__(self, tasks: Sequence[Task], noise: Sequence[int]):
         super().__init__()
@@ -61,11 +63,13 @@ class StackedTask(LightningModule):
         kind = type(first).__name__
         if first.first_stage() is not None:
             raise ValueError(f"{kind} cannot be stacked: it has a first stage, which is trained fold by fold")
-        changed = [name for name in self.own if getattr(type(first), name) is not getattr(Task, name)]
+        changed = [name for name in self.assumed_methods if getattr(type(first), name) is not getattr(Task, name)]
         if changed:
             raise ValueError(f"{kind} cannot be stacked: it has its own {' and '.join(changed)}")
         names = {id(weight): name for name, weight in first.network.named_parameters()}
-        self.groups = [{**g, "params": [names[id(weight)] for weight in g["params"]]} for g in first.groups()]
+        self.param_groups = [  # with the names of the weights
+            {**group, "params": [names[id(weight)] for weight in group["params"]]} for group in first.param_groups()
+        ]
         network = StackedNetwork([task.network for task in tasks])
         self.task = deepcopy(first)
         self.task.network = network
@@ -81,61 +85,61 @@ class StackedTask(LightningModule):
         return self.task.network
 
     def on_fit_start(self) -> None:
-        """Weigh every slot's classes, and start its masks."""
+        """Compute the class weights of each slot, (F, K), and seed the generators of its masks."""
         data = self.trainer.datamodule
         if self.task.class_weight_power:
-            weights = [self.task.weigh(targets, len(data.classes)) for targets in data.train_targets]
+            weights = [self.task.rarity_weights(targets, len(data.classes)) for targets in data.train_targets]
             self.class_weights = torch.stack(weights).to(self.device)
         self.network.generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.noise]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Sum of the slots' losses, whose gradients are there then: forward and backward are recorded together."""
-        losses = self.step({**batch, "numbers": self._draw(batch)})
-        if (self.trainer.global_step + 1) % EVERY == 0:
+        """Sum of the slots' losses, with the gradients computed: forward and backward are recorded together."""
+        losses = self.step({**batch, "random_numbers": self._draw_numbers(batch)})  # (F,)
+        if (self.trainer.global_step + 1) % CURVE_INTERVAL == 0:
             self.losses.append((self.trainer.global_step, losses.clone()))
         return losses.sum()
 
-    def _draw(self, batch: Batch) -> Tensor:
-        """The random numbers of the masks of a step."""
-        if self.network.shapes is None:
-            self.network.note_shapes(self.task.scaled(batch))
-        return self.network.draw()
+    def _draw_numbers(self, batch: Batch) -> Tensor:
+        """The random numbers (F, n) of the masks of a step."""
+        if self.network.mask_shapes is None:
+            self.network.note_masks(self.task.network_inputs(batch))
+        return self.network.draw_numbers()
 
     def _step(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Forward and backward of all slots, whose losses (F,) it returns; ``numbers`` are those of the masks."""
+        """Forward and backward of all slots; returns their losses (F,)."""
         for weight in self.network.parameters():
             weight.grad = None
         kind, weights = self.device.type, None if self.class_weights is None else 0
-        narrow = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
-        with torch.autocast(kind, **narrow, cache_enabled=False):  # what is recorded must not be read from a cache
-            self.network.numbers = inputs["numbers"]
+        precision = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
+        with torch.autocast(kind, **precision, cache_enabled=False):  # a replay must cast the weights anew
+            self.network.random_numbers = inputs["random_numbers"]
             with batch_invariant():
-                logits = self.task(inputs)["logits"]
-            losses_of_slots = vmap(self.task.cross_entropy, in_dims=(0, 0, weights))
-            losses = losses_of_slots(logits, inputs["target"], self.class_weights)
+                logits = self.task(inputs)["logits"]  # (F, B, K)
+            slot_losses = vmap(self.task.cross_entropy, in_dims=(0, 0, weights))
+            losses = slot_losses(logits, inputs["target"], self.class_weights)  # (F,)
         with batch_invariant(), torch.autocast(kind, enabled=False):
             losses.sum().backward()
         return losses.detach()
 
     def on_train_end(self) -> None:
-        """Bring the curves of all slots to the CPU: steps, and the losses (F,) there."""
+        """Bring the loss curves to the CPU: a list of steps, each with the losses (F,)."""
         self.curve = [(step, losses.tolist()) for step, losses in self.losses]
 
     def backward(self, loss: Tensor) -> None:
         """Nothing: ``training_step`` has computed the gradients."""
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Nothing: a step writes its gradients over those of the last."""
+        """Nothing: ``_step`` resets the gradients."""
 
     def check_stackable(self, batch: Batch) -> None:
-        """One pass over a batch (F, B, ...), without a trainer; its traces stay in the buffers.
+        """Forward and backward for a batch (F, B, ...), without a trainer; it changes buffers and gradients.
 
         Raises:
             ValueError: If the network cannot be stacked; the message says why.
         """
         self.network.generators = [torch.Generator().manual_seed(seed) for seed in self.noise]
         try:
-            self.network.numbers = self._draw(batch)
+            self.network.random_numbers = self._draw_numbers(batch)
             with batch_invariant():
                 self.task(batch)["logits"].sum().backward()
         except RuntimeError as error:
@@ -148,17 +152,17 @@ class StackedTask(LightningModule):
             return self.task.predict_step(batch)
 
     def attention(self, batch: Batch) -> Tensor:
-        """Where each slot's network looks, shape (F, B, S, S) in [0, 1]."""
+        """Attention maps of all slots, shape (F, B, S, S) in [0, 1]."""
         return self.task.attention(batch)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The task's: a moving average of stacked weights is each slot's own."""
+        """The task's callbacks: the moving average is element-wise, hence independent for each slot."""
         return self.task.configure_callbacks()
 
     def configure_optimizers(self) -> dict:
-        """AdamW on stacked weights is element-wise, hence each slot's own."""
+        """The task's optimiser on the stacked weights: AdamW is element-wise, hence independent for each slot."""
         weights = dict(self.network.slots.named_parameters())
-        groups = [{**group, "params": [weights[name] for name in group["params"]]} for group in self.groups]
+        groups = [{**group, "params": [weights[name] for name in group["params"]]} for group in self.param_groups]
         return self.task.optimizer_config(groups)
 
     def configure_gradient_clipping(
@@ -182,7 +186,7 @@ class StackedTask(LightningModule):
 
 @contextmanager
 def batch_invariant() -> Iterator[None]:
-    """Inside the block, what is computed for a slot does not depend on the number of slots, to the bit."""
+    """Inside the block, the results of a slot are the same bits for any number of slots: oneDNN is off."""
     before = torch.backends.mkldnn.set_flags(False)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every network shares in training: input scaling, loss, optimiser and schedule, per-clip probabilities."""
+"""How a network is trained: input normalisation, loss, optimiser and schedule, class probabilities."""
 
 import math
 from typing import ClassVar, Literal
@@ -16,24 +16,24 @@ from mer.transforms import MIRRORS, PICTURES, normalise_pictures
 
 
 class Task(LightningModule):
-    """Classifies clips with a network; subclasses add the terms of their own loss.
+    """Classifies clips with a network; a subclass may add terms to the loss.
 
     Args:
         network: See ``mer.models``.
         lr: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay; 0 makes it Adam. Vectors (norms, biases) are left out.
         warmup: Part of the steps in which the learning rate rises linearly.
-        schedule: What follows: a cosine to zero, or the peak to the end.
+        schedule: Learning rate after the warm-up: a cosine to zero, or the peak to the end.
         layer_decay: Factor by which the learning rate falls from each layer of the network to the one below it (Bao et
             al., BEiT, ICLR 2022); 1 for one rate. The network's ``group_matcher`` names its layers, as timm's do.
         label_smoothing: Part of the target spread evenly over the classes.
-        class_weight_power: Exponent to which a class's weight in the loss grows with its rarity among the training
-            clips: 0 treats clips alike, 1 treats classes alike.
-        ema_decay: Decay per step of an exponential moving average of the weights, which is what predicts; 0 for none.
+        class_weight_power: Power p in a class's weight in the loss, (clips / clips of the class)^p, before scaling: 0
+            gives clips equal weight, 1 gives classes equal weight.
+        ema_decay: Decay per step of an exponential moving average of the weights, which predicts; 0 for none.
         mirror_test: Average the probabilities of a clip and of its mirror image.
     """
 
-    loss_inputs: ClassVar[tuple[str, ...]] = ()  # tensors of a batch that the loss reads, besides the network's
+    loss_inputs: ClassVar[tuple[str, ...]] = ()  # tensors of a batch that only the loss reads
 
     def __init__(
         self,
@@ -61,56 +61,52 @@ class Task(LightningModule):
         self.network = network
         self.lr, self.weight_decay, self.layer_decay = lr, weight_decay, layer_decay
         self.warmup, self.schedule = warmup, schedule
-        self.label_smoothing, self.class_weight_power, self.ema_decay, self.mirror_test = (
-            label_smoothing,
-            class_weight_power,
-            ema_decay,
-            mirror_test,
-        )
+        self.label_smoothing, self.class_weight_power = label_smoothing, class_weight_power
+        self.ema_decay, self.mirror_test = ema_decay, mirror_test
         self.class_weights: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        """Weigh the classes by their frequency among the training clips."""
+        """Weight the classes by their frequency among the training clips."""
         if self.class_weight_power:
             data = self.trainer.datamodule
-            self.class_weights = self.weigh(data.train_targets, len(data.classes)).to(self.device)
+            self.class_weights = self.rarity_weights(data.train_targets, len(data.classes)).to(self.device)
 
-    def weigh(self, targets: Tensor, classes: int) -> Tensor:
-        """Weights in the loss of so many classes (K,), from those of the training clips; 1 for the average clip."""
-        counts = torch.bincount(targets, minlength=classes).clamp(min=1)
+    def rarity_weights(self, targets: Tensor, num_classes: int) -> Tensor:
+        """Weights of the classes in the loss, (K,), from the training clips' classes; their mean over clips is 1."""
+        counts = torch.bincount(targets, minlength=num_classes).clamp(min=1)
         rarity = (counts.sum() / counts) ** self.class_weight_power
         return rarity * counts.sum() / (rarity * counts).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network returns for a batch; pictures are normalised first."""
-        return self.network(**self.scaled(batch))
+        """The network's outputs for a batch."""
+        return self.network(**self.network_inputs(batch))
 
-    def scaled(self, batch: Batch) -> Batch:
-        """The network's inputs from a batch."""
+    def network_inputs(self, batch: Batch) -> Batch:
+        """The tensors of a batch that the network reads; pictures are normalised."""
         inputs = {name: batch[name] for name in self.network.inputs}
         return {name: normalise_pictures(x) if name in PICTURES else x for name, x in inputs.items()}
 
     def attention(self, batch: Batch) -> Tensor:
-        """Where the network looks, shape (B, S, S) in [0, 1]; only of networks that show it."""
-        return self.network(**self.scaled(batch), attention=True)["attention"]
+        """Attention maps, shape (B, S, S) in [0, 1], of a network with ``shows_attention``."""
+        return self.network(**self.network_inputs(batch), attention=True)["attention"]
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Terms of the loss by name; they are added up and logged one by one."""
+        """Terms of the loss by name; their sum is minimised, and each is logged."""
         return {"classes": self.cross_entropy(outputs["logits"], batch["target"], self.class_weights)}
 
     def cross_entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Cross-entropy of logits (B, K) under weights of the classes."""
+        """Cross-entropy of logits (B, K) for targets (B,), with weights (K,) of the classes or None."""
         return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=self.label_smoothing)
 
     def first_stage(self) -> FirstStage | None:
-        """What is to be trained before, if anything."""
+        """The stage that is trained before this task, if there is one."""
         return None
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Add the terms of the loss of one batch."""
+        """The loss of a batch."""
         terms = self.loss(self(batch), batch)
         total = torch.stack(list(terms.values())).sum()
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # else Lightning would drop it, slowly
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # Lightning drops the others, slowly
             self.log("train/loss", total)
             if len(terms) > 1:
                 self.log_dict({f"train/{name}": term for name, term in terms.items()})
@@ -130,10 +126,10 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW under a schedule that counts steps."""
-        return self.optimizer_config(self.groups())
+        return self.optimizer_config(self.param_groups())
 
-    def groups(self) -> list[dict]:
-        """The network's parameters by their weight decay and learning rate."""
+    def param_groups(self) -> list[dict]:
+        """The network's parameters, grouped by weight decay and learning rate."""
         if self.layer_decay == 1:
             return param_groups_weight_decay(self.network, self.weight_decay)
         groups = param_groups_layer_decay(self.network, self.weight_decay, layer_decay=self.layer_decay)
@@ -141,14 +137,14 @@ class Task(LightningModule):
             group["lr"] = self.lr * group.pop("lr_scale")
         return groups
 
-    def optimizer_config(self, groups: list[dict]) -> dict:
-        """What changes groups of parameters, and when."""
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+    def optimizer_config(self, param_groups: list[dict]) -> dict:
+        """Optimiser and learning-rate schedule of groups of parameters, as Lightning takes them."""
+        optimizer = torch.optim.AdamW(param_groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _factor(self, step: int) -> float:
-        """Learning rate at a step as a part of its peak."""
+    def _lr_factor(self, step: int) -> float:
+        """Learning rate at a step, divided by its peak."""
         steps = self.trainer.max_steps
         rising = self.warmup * steps
         if step < rising:

@@ -45,8 +45,8 @@ BY_HAND = table_of(
 def test_a_table_counted_by_hand_with_an_absent_class():
     assert confusion(BY_HAND, CLASSES).tolist() == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
     with pytest.warns(UserWarning, match="no clip of surprise"):
-        found = scores(BY_HAND, CLASSES)
-    assert found == {
+        computed = scores(BY_HAND, CLASSES)
+    assert computed == {
         "uf1": pytest.approx((6 / 8 + 2 / 4 + 0) / 3),
         "uar": pytest.approx((3 / 4 + 1 / 2 + 0) / 3),
         "accuracy": pytest.approx(4 / 6),
@@ -66,19 +66,19 @@ def test_a_class_that_is_absent_but_predicted_counts_0_too():
 def test_the_composites_majority_row():
     """megc2019, always negative: UF1 .2408, UAR .3333 as published with the challenge (See et al., FG 2019)."""
     counts = {"negative": 250, "positive": 109, "surprise": 83}
-    found = scores(table_of([(name, "negative") for name, n in counts.items() for _ in range(n)]), CLASSES)
-    assert found["uf1"] == pytest.approx(0.2408, abs=5e-5) and found["uar"] == pytest.approx(1 / 3)
+    computed = scores(table_of([(name, "negative") for name, n in counts.items() for _ in range(n)]), CLASSES)
+    assert computed["uf1"] == pytest.approx(0.2408, abs=5e-5) and computed["uar"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_against_scikit_learn(seed):
     table = random_table(seed)
     target, prediction = table["target"], table["prediction"]
-    found = scores(table, CLASSES)
+    computed = scores(table, CLASSES)
     assert (confusion(table, CLASSES) == sklearn.confusion_matrix(target, prediction, labels=CLASSES)).all()
-    assert found["uf1"] == pytest.approx(sklearn.f1_score(target, prediction, average="macro", labels=CLASSES))
-    assert found["uar"] == pytest.approx(sklearn.balanced_accuracy_score(target, prediction))
-    assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(target, prediction))
+    assert computed["uf1"] == pytest.approx(sklearn.f1_score(target, prediction, average="macro", labels=CLASSES))
+    assert computed["uar"] == pytest.approx(sklearn.balanced_accuracy_score(target, prediction))
+    assert computed["accuracy"] == pytest.approx(sklearn.accuracy_score(target, prediction))
 
 
 @settings(max_examples=50, deadline=None)
@@ -87,34 +87,34 @@ def test_scores_hold_for_all_tables(pairs, random):
     table = table_of(pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = scores(table, CLASSES)
+        computed = scores(table, CLASSES)
         shuffled = random.sample(CLASSES, len(CLASSES))
         again = scores(table.sample(frac=1, random_state=random.randrange(2**32)), shuffled)
-    each = per_class(table, CLASSES).values()
-    assert all(0 <= value <= 1 for value in found.values())
-    assert again == pytest.approx(found)  # neither the order of the rows nor of the classes matters
-    assert found["uf1"] == pytest.approx(np.mean([row["f1"] for row in each]))
-    assert found["uar"] == pytest.approx(np.mean([row["recall"] for row in each]))
-    assert (found["accuracy"] == 1) == all(target == prediction for target, prediction in pairs)
+    by_class = per_class(table, CLASSES).values()
+    assert all(0 <= value <= 1 for value in computed.values())
+    assert again == pytest.approx(computed)  # neither the order of the rows nor of the classes matters
+    assert computed["uf1"] == pytest.approx(np.mean([row["f1"] for row in by_class]))
+    assert computed["uar"] == pytest.approx(np.mean([row["recall"] for row in by_class]))
+    assert (computed["accuracy"] == 1) == all(target == prediction for target, prediction in pairs)
     expected = sklearn.f1_score(table["target"], table["prediction"], average="macro", labels=CLASSES, zero_division=0)
-    assert found["uf1"] == pytest.approx(expected)
-    json.dumps([found, per_class(table, CLASSES)], allow_nan=False)
+    assert computed["uf1"] == pytest.approx(expected)
+    json.dumps([computed, per_class(table, CLASSES)], allow_nan=False)
 
 
 def test_parts_are_scored_from_the_same_rows():
     table = random_table(1, clips=90).assign(dataset=["samm"] * 30 + ["casme2"] * 60)
-    found = parts(table, CLASSES)
-    assert list(found) == ["casme2", "samm"]
-    assert found["samm"] == scores(table[:30], CLASSES) and found["casme2"] == scores(table[30:], CLASSES)
+    computed = parts(table, CLASSES)
+    assert list(computed) == ["casme2", "samm"]
+    assert computed["samm"] == scores(table[:30], CLASSES) and computed["casme2"] == scores(table[30:], CLASSES)
 
 
 def test_seeds_together_average_the_probabilities_of_each_clip():
-    one = BY_HAND.assign(p_negative=0.4, p_positive=0.6, p_surprise=0.0)
+    first = BY_HAND.assign(p_negative=0.4, p_positive=0.6, p_surprise=0.0)
     other = BY_HAND.assign(p_negative=0.5, p_positive=0.1, p_surprise=0.4).iloc[::-1].head(4)
-    together = ensemble([one, other], CLASSES)
+    together = ensemble([first, other], CLASSES)
     assert set(together["clip"]) == set(other["clip"]) and set(together["prediction"]) == {"negative"}
     assert together[["p_negative", "p_positive", "p_surprise"]].iloc[0].tolist() == pytest.approx([0.45, 0.35, 0.2])
-    assert ensemble([one], CLASSES)["prediction"].tolist() == ["positive"] * len(one)
+    assert ensemble([first], CLASSES)["prediction"].tolist() == ["positive"] * len(first)
     for tables in ([], [BY_HAND]):
         with pytest.raises(ValueError, match="p_surprise"):
             ensemble(tables, CLASSES)
@@ -152,9 +152,9 @@ def test_interval_is_repeatable_and_over_subjects():
     wide, narrow = interval([table], CLASSES, level=0.99), interval([table], CLASSES, level=0.5)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
     # Two databases may name two people alike: sub1 of one is not sub1 of the other.
-    one = table.assign(subject="sub1")
-    assert len(set(interval([one], CLASSES))) == 1
-    assert len(set(interval([one.assign(dataset=["casme2", "samm"] * 150)], CLASSES))) == 2
+    first = table.assign(subject="sub1")
+    assert len(set(interval([first], CLASSES))) == 1
+    assert len(set(interval([first.assign(dataset=["casme2", "samm"] * 150)], CLASSES))) == 2
     assert all(type(end) is float for end in wide)
 
 

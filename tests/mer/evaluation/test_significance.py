@@ -40,12 +40,12 @@ def scipys(first, second, score):
     """The difference as scipy calls it: with the subjects that stand on the first side, and on the second."""
     both = np.concatenate([first, second])
 
-    def statistic(one, other, axis=-1):
-        found = []
-        for side in (one, other):
+    def statistic(first_counts, second_counts, axis=-1):
+        computed = []
+        for side in (first_counts, second_counts):
             matrices = both[np.moveaxis(side, axis, -1)].sum(-4)
-            found.append(scoring.SCORES[score](matrices).mean(-1))
-        return found[0] - found[1]
+            computed.append(scoring.SCORES[score](matrices).mean(-1))
+        return computed[0] - computed[1]
 
     places = np.arange(len(first))
     return (places, places + len(first)), statistic
@@ -67,8 +67,8 @@ def test_random_exchanges_agree_with_scipy():
     expected = stats.permutation_test(
         sides, statistic, permutation_type="samples", vectorized=True, n_resamples=9999, random_state=1, batch=1000
     )
-    found = permutation_test(first, second)
-    assert 0.001 < found < 0.5 and found == pytest.approx(expected.pvalue, abs=0.02)
+    computed = permutation_test(first, second)
+    assert 0.001 < computed < 0.5 and computed == pytest.approx(expected.pvalue, abs=0.02)
 
 
 @pytest.mark.parametrize("score", ["uf1", "uar", "accuracy"])
@@ -76,14 +76,14 @@ def test_the_interval_agrees_with_scipy(score):
     first, second = models(20, seeds=2)
 
     def statistic(places, axis=-1):
-        one, other = (counts[np.moveaxis(places, axis, -1)].sum(-4) for counts in (first, second))
-        return (scoring.SCORES[score](one) - scoring.SCORES[score](other)).mean(-1)
+        first_counts, second_counts = (counts[np.moveaxis(places, axis, -1)].sum(-4) for counts in (first, second))
+        return (scoring.SCORES[score](first_counts) - scoring.SCORES[score](second_counts)).mean(-1)
 
     expected = stats.bootstrap(
         (np.arange(20),), statistic, vectorized=True, n_resamples=4000, method="percentile", random_state=1
     ).confidence_interval
-    found = difference_interval(first, second, score, samples=4000)
-    assert found == pytest.approx((expected.low, expected.high), abs=0.02)
+    computed = difference_interval(first, second, score, samples=4000)
+    assert computed == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
 def test_the_difference_is_that_of_the_scores():
@@ -118,12 +118,12 @@ def test_a_model_does_not_differ_from_itself():
 def test_only_what_both_have_predicted_is_compared():
     first, second = [predictions(3, 6, model=model) for model in range(3)], [predictions(3, 6, model=9)]
     unfinished = [second[0][second[0]["subject"] != "sub4"].sample(frac=1, random_state=0)]
-    one, other = pair(first, unfinished, CLASSES)
-    assert one.shape == other.shape == (5, 1, 3, 3)
+    first_counts, second_counts = pair(first, unfinished, CLASSES)
+    assert first_counts.shape == second_counts.shape == (5, 1, 3, 3)
     rest = first[0][first[0]["subject"] != "sub4"]
-    assert (one.sum((0, 1)) == scoring.confusion(rest, CLASSES)).all()
-    assert (other.sum((0, 1)) == scoring.confusion(unfinished[0], CLASSES)).all()
-    assert (one.sum(-1) == other.sum(-1)).all()  # the same clips, subject by subject
+    assert (first_counts.sum((0, 1)) == scoring.confusion(rest, CLASSES)).all()
+    assert (second_counts.sum((0, 1)) == scoring.confusion(unfinished[0], CLASSES)).all()
+    assert (first_counts.sum(-1) == second_counts.sum(-1)).all()  # the same clips, subject by subject
 
 
 def test_nothing_in_common_is_refused():
@@ -142,7 +142,7 @@ def test_holm_by_hand():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
 def test_holm_holds_for_all_families(values, random):
     corrected = holm(values)
-    assert all(value <= one <= min(1, value * len(values) + 1e-12) for value, one in zip(values, corrected))
+    assert all(value <= p <= min(1, value * len(values) + 1e-12) for value, p in zip(values, corrected))
     order = random.sample(range(len(values)), len(values))
     assert holm([values[index] for index in order]) == pytest.approx([corrected[index] for index in order])
     for a, b in zip(values, corrected):

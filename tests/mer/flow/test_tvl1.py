@@ -84,7 +84,7 @@ def test_no_motion_is_no_flow(face):
 def test_a_translation_and_an_affine_field_are_found(face):
     x, y = (X - SIDE / 2) / SIDE, (Y - SIDE / 2) / SIDE
     truth = [np.stack([np.full_like(X, 1.3), np.full_like(X, -0.7)]), np.stack([2 * x + y, -1.5 * y + 0.5 * x])]
-    flow = tvl1(batch(*[moved_by(one, face) for one in truth]), batch(face, face)).numpy()
+    flow = tvl1(batch(*[moved_by(motion, face) for motion in truth]), batch(face, face)).numpy()
     error = length(flow - np.stack(truth))[INSIDE]
     assert (error.mean((1, 2)) < 0.05).all()
 

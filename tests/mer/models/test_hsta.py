@@ -50,13 +50,13 @@ class Formulas:
         q = self.linear(f"{name}.query", queries)
         k, v = self.linear(f"{name}.key", tokens), self.linear(f"{name}.value", tokens)
         width = q.shape[-1] // self.heads
-        found = []
+        result = []
         for head in range(self.heads):
             part = slice(head * width, (head + 1) * width)
             scores = torch.einsum("bmd,bnd->bmn", q[..., part], k[..., part]) / math.sqrt(width)
             shares = scores.exp() / scores.exp().sum(-1, keepdim=True)
-            found.append(torch.einsum("bmn,bnd->bmd", shares, v[..., part]))
-        return self.linear(f"{name}.project", torch.cat(found, -1))
+            result.append(torch.einsum("bmn,bnd->bmd", shares, v[..., part]))
+        return self.linear(f"{name}.project", torch.cat(result, -1))
 
     def tokens(self, name, pictures):
         kernel, bias = self.weights[f"{name}.project.weight"], self.weights[f"{name}.project.bias"]
@@ -192,11 +192,11 @@ def test_drop_path_rises_to_the_last_block():
 def test_the_learning_rate_falls_from_stage_to_stage():
     network = HSTA(3, stages=2)
     groups = param_groups_layer_decay(network, weight_decay=0.05, layer_decay=0.5)
-    found = {id(weight): (group["lr_scale"], group["weight_decay"]) for group in groups for weight in group["params"]}
+    result = {id(weight): (group["lr_scale"], group["weight_decay"]) for group in groups for weight in group["params"]}
     layers = {"special.": 1 / 8, "video.": 1 / 8, "stages.0": 1 / 4, "stages.1": 1 / 2}
     for name, weight in network.named_parameters():
         scale = next((scale for start, scale in layers.items() if name.startswith(start)), 1.0)
-        assert found[id(weight)] == (scale, 0.0 if weight.ndim == 1 else 0.05), name
+        assert result[id(weight)] == (scale, 0.0 if weight.ndim == 1 else 0.05), name
 
 
 class TestAttention:
@@ -257,10 +257,10 @@ class TestAttention:
             attention.value.bias.zero_()
             attention.project.weight.copy_(torch.eye(192))
             attention.project.bias.zero_()
-            found = attention(tokens, tokens).view(1, 7, 3, 64)[..., :7].mean(2)
+            result = attention(tokens, tokens).view(1, 7, 3, 64)[..., :7].mean(2)
             shown = attention.weights(tokens, tokens)
         assert shown.std() > 0.01
-        torch.testing.assert_close(shown, found, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(shown, result, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [0, 1, 5])

@@ -61,7 +61,7 @@ class TestFormulas:
         for clip in range(2):
             hidden = F.conv2d(maps[[clip]], first.weight, first.bias, padding=1)[0].clamp(min=0).detach()
             logits = [[float(last.weight.data[0, :, 0, 0] @ hidden[:, y, x]) for x in range(4)] for y in range(4)]
-            total = sum(math.exp(one) for row in logits for one in row)
+            total = sum(math.exp(x) for row in logits for x in row)
             feature, weight = torch.zeros(6, grid, grid, dtype=torch.float64), 0.0
             for y in range(4):
                 for x in range(4):
@@ -87,10 +87,10 @@ class TestFormulas:
         task = MFVANTask(network, lambda_mask=0.2, lambda_identity=0.5, mask_share=0.4).eval()
         terms = terms_of(task, batch)
         apex, onset = (
-            [one.double() for one in network.encoder(normalise_pictures(batch[name]))] for name in ("apex", "onset")
+            [x.double() for x in network.encoder(normalise_pictures(batch[name]))] for name in ("apex", "onset")
         )
         outputs = task(batch)
-        identity = [one.double() for one in outputs["identity"]]
+        identity = [x.double() for x in outputs["identity"]]
         expected = dict.fromkeys(("scales", "mask", "identity", "orthogonality"), torch.zeros((), dtype=torch.float64))
         expected["classes"] = -outputs["logits"].double().log_softmax(1)[range(4), batch["target"]].mean()
         for index in range(3):
@@ -104,7 +104,7 @@ class TestFormulas:
             cosines = (m * i).sum(1) / (m.norm(dim=1) * i.norm(dim=1))
             expected["orthogonality"] = expected["orthogonality"] + 0.5 / 3 * (cosines**2).mean()
         for name, maps, frame in (("generation", identity, "onset"), ("reconstruction", apex, "apex")):
-            drawn = network.decoder([one.float() for one in maps]).double()
+            drawn = network.decoder([x.float() for x in maps]).double()
             expected[name] = 0.5 * (drawn - batch[frame] / 255).abs().mean()
         assert terms.keys() == expected.keys()
         for name, term in terms.items():
@@ -113,9 +113,9 @@ class TestFormulas:
     def test_the_onset_is_what_is_to_be_predicted_and_learns_nothing_from_it(self, batch):
         network = awake(build()).eval()
         outputs, task = MFVANTask(network)(batch), MFVANTask(network)
-        outputs["identity"] = [one.detach().requires_grad_() for one in outputs["identity"]]
+        outputs["identity"] = [x.detach().requires_grad_() for x in outputs["identity"]]
         task.loss(outputs, batch)["identity"].backward()
-        assert all(one.grad.any() for one in outputs["identity"])
+        assert all(x.grad.any() for x in outputs["identity"])
         assert all(weight.grad is None for weight in network.parameters())
 
 
@@ -149,8 +149,8 @@ class TestNetwork:
         network = build(**arguments).eval()
         outputs = network(apex, attention=True)
         assert outputs["logits"].shape == (4, 3)
-        assert [one.shape for one in outputs["scale_logits"]] == [(4, 3)] * len(shapes)
-        assert [tuple(one.shape[1:]) for one in outputs["masks"]] == shapes
+        assert [x.shape for x in outputs["scale_logits"]] == [(4, 3)] * len(shapes)
+        assert [tuple(x.shape[1:]) for x in outputs["masks"]] == shapes
         assert ("identity" in outputs) == (arguments.get("identity") != "none")
         assert outputs["attention"].shape == (4, 32, 32)
         assert outputs["attention"].amin((1, 2)).tolist() == [0] * 4
@@ -167,7 +167,7 @@ class TestNetwork:
 
     def test_nothing_moves_where_apex_and_onset_are_one(self, apex):
         outputs = build(identity="onset").eval()(apex=apex, onset=apex)
-        assert all(not one.any() for one in outputs["motion"])
+        assert all(not x.any() for x in outputs["motion"])
         assert outputs["logits"].isfinite().all()
 
     @pytest.mark.parametrize("identity", ["apex", "onset"])
@@ -185,7 +185,7 @@ class TestNetwork:
         "arguments", [{"num_classes": 7}, {"scales": (4,), "mask": False}, {"identity": "none"}, {"identity": "onset"}]
     )
     def test_recipes_share_what_the_first_stage_starts_from(self, arguments):
-        first, second = (MFVANTask(build(**one)).first_stage().state_dict() for one in ({}, arguments))
+        first, second = (MFVANTask(build(**given)).first_stage().state_dict() for given in ({}, arguments))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -210,7 +210,7 @@ class TestNetwork:
     @pytest.mark.parametrize("encoder", ["resnet18", "test_convnext", "mobilenetv3_small_050"])
     def test_takes_encoders_by_name(self, encoder):
         outputs = build(encoder=encoder).eval()(torch.zeros(1, 3, 32, 32))
-        assert [one.shape[-1] for one in outputs["maps"]] == [32 // stride for stride in STRIDES]
+        assert [x.shape[-1] for x in outputs["maps"]] == [32 // stride for stride in STRIDES]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -272,7 +272,7 @@ class TestFirstStage:
 
     def test_learns_to_draw_and_leaves_the_rest(self, batch):
         task = MFVANTask(build(), first_stage_steps=30)
-        stage, before = task.first_stage(), {name: one.clone() for name, one in task.network.state_dict().items()}
+        stage, before = task.first_stage(), {name: x.clone() for name, x in task.network.state_dict().items()}
         losses = []
         stage.on_train_batch_end = lambda outputs, *_: losses.append(float(outputs["loss"]))
         trainer = Trainer(
@@ -281,6 +281,6 @@ class TestFirstStage:
         )  # fmt: skip
         trainer.fit(stage, DataLoader([batch], batch_size=None))
         assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
-        changed = {name.split(".")[0] for name, one in task.network.state_dict().items() if (one != before[name]).any()}
+        changed = {name.split(".")[0] for name, x in task.network.state_dict().items() if (x != before[name]).any()}
         assert changed == {"encoder", "decoder"}
         assert {name.split(".")[0] for name in stage.state_dict()} == {"encoder", "decoder"}

@@ -22,7 +22,7 @@ def test_the_apex_is_the_strongest_expression_and_not_the_strongest_turn(clip):
 
 
 def test_again_gives_the_same(clip):
-    np.testing.assert_array_equal(movement(clip), movement([one.copy() for one in clip]))
+    np.testing.assert_array_equal(movement(clip), movement([frame.copy() for frame in clip]))
 
 
 def test_the_head_alone_is_hardly_a_movement(studio):
@@ -41,7 +41,7 @@ def test_the_onset_is_never_the_apex(studio, length):
 
 
 def test_other_sizes(clip):
-    halves = [cv2.resize(one, (64, 64), interpolation=cv2.INTER_AREA) for one in clip]
+    halves = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in clip]
     assert 3 <= spot(halves) <= 9
 
 

@@ -56,8 +56,8 @@ def test_faces_at_other_scales_are_found(finder, landmarks, window):
     if window[0] == 0:
         image = cv2.copyMakeBorder(image, 300, 300, 400, 400, cv2.BORDER_CONSTANT, value=(90, 90, 90))
         left, top = -400, -300
-    found = finder.landmarks(image)
-    assert np.abs(found + np.array((left, top)) - landmarks).mean() < 1.5
+    located = finder.landmarks(image)
+    assert np.abs(located + np.array((left, top)) - landmarks).mean() < 1.5
 
 
 def test_no_face_is_none(finder, capfd):
@@ -142,7 +142,7 @@ def test_crop_does_not_alias():
 def test_crops_to_compare_are_equally_sharp():
     draws = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
     half, less = similarity(0.5, 0, 0, 0), similarity(0.499, 0, 0, 0)
-    sharpness = [crop(draws, *one, like=like).std() for *one, like in ((half, 128, None), (less, 128, half))]
+    sharpness = [crop(draws, *placing, like=like).std() for *placing, like in ((half, 128, None), (less, 128, half))]
     assert abs(sharpness[0] / sharpness[1] - 1) < 0.02
     np.testing.assert_array_equal(crop(draws, half, 128, like=half), crop(draws, half, 128))
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mer.flow import optical_flow
 from mer.preprocessing.faces import alignment, crop
-from mer.preprocessing.head_motion import compose, displacement, fit, follow, inverse, still_parts
+from mer.preprocessing.head_motion import align_to_onset, compose, displacement, fit, inverse, still_parts
 
 FACE = np.hypot(*(np.mgrid[-1:1:128j, -1:1:128j])) < 0.8
 
@@ -28,8 +28,8 @@ def test_fit_finds_the_motion_that_most_pixels_share(scale, angle, right, down, 
     motion, draws = similarity(scale, angle, right, down), np.random.default_rng(seed)
     flow = displacement(motion, 64) + draws.normal(0, 0.02, (2, 64, 64))
     flow[:, 40:60, 10:45] += draws.uniform(1, 2, (2, 1, 1))  # an expression, a sixth of the pixels
-    found = fit(flow, np.ones((64, 64)))
-    assert np.hypot(*(displacement(found, 64) - displacement(motion, 64))).max() < 0.02
+    transform = fit(flow, np.ones((64, 64)))
+    assert np.hypot(*(displacement(transform, 64) - displacement(motion, 64))).max() < 0.02
 
 
 def test_pixels_without_weight_have_no_say():
@@ -70,7 +70,7 @@ def test_a_rigid_motion_is_removed(studio, motion):
     guess = alignment(studio.finder.landmarks(apex))
     before = residual(studio, apex, studio.transform)
     for guesses in ([], [guess]):
-        after = residual(studio, apex, follow(studio.onset, apex, studio.transform, guesses=guesses))
+        after = residual(studio, apex, align_to_onset(studio.onset, apex, studio.transform, guesses=guesses))
         assert after < 0.1 and after < before / 5
     assert residual(studio, apex, guess) > after * 2  # what landmarks alone leave
 
@@ -78,7 +78,7 @@ def test_a_rigid_motion_is_removed(studio, motion):
 def test_landmarks_bridge_what_flow_cannot(studio):
     apex = studio.shoot(studio.similarity(1, 12, 110, 30))
     guess = alignment(studio.finder.landmarks(apex))
-    assert residual(studio, apex, follow(studio.onset, apex, studio.transform, guesses=[guess])) < 0.1
+    assert residual(studio, apex, align_to_onset(studio.onset, apex, studio.transform, guesses=[guess])) < 0.1
 
 
 def test_a_wall_that_stands_still_does_not_hold_the_head(studio):
@@ -88,7 +88,7 @@ def test_a_wall_that_stands_still_does_not_hold_the_head(studio):
     reach = 60 / np.hypot(*studio.transform[0, :2])
     inside = np.hypot((x - middle[0]) * 1.25, y - middle[1]) < reach  # the face, less so the hair
     apex = np.where(inside, moved, still).astype(np.uint8)
-    motion = compose(studio.transform, inverse(follow(studio.onset, apex, studio.transform)))
+    motion = compose(studio.transform, inverse(align_to_onset(studio.onset, apex, studio.transform)))
     expected = compose(compose(studio.transform, studio.similarity(1, 0, 6, 3)), inverse(studio.transform))
     assert np.hypot(*(displacement(motion, 128) - displacement(expected, 128)))[FACE].mean() < 0.2  # of 3.5
 
@@ -99,9 +99,9 @@ def test_the_expression_stays(studio, units):
     apex = studio.shoot(studio.similarity(1.004, 0.6, 1.0, -0.8), expression)
     maps = [channel.astype(np.float32) for channel in expression]
     scale = np.hypot(*studio.transform[0, :2])
-    truth = np.stack([cv2.warpAffine(one, studio.transform, (128, 128)) for one in maps]) * scale
+    truth = np.stack([cv2.warpAffine(component, studio.transform, (128, 128)) for component in maps]) * scale
     errors = []
-    for transform in (studio.transform, follow(studio.onset, apex, studio.transform)):
+    for transform in (studio.transform, align_to_onset(studio.onset, apex, studio.transform)):
         crops = crop(studio.onset, studio.transform), crop(apex, transform, like=studio.transform)
         flow = optical_flow(*crops, "tvl1")
         errors.append(np.hypot(*(flow - truth))[FACE].mean())
@@ -112,7 +112,7 @@ def test_the_expression_stays(studio, units):
 
 def test_faces_without_likeness_keep_their_alignment(studio):
     noise = np.random.default_rng(0).integers(0, 255, studio.onset.shape).astype(np.uint8)
-    found = follow(studio.onset, noise, studio.transform)
-    assert np.isfinite(found).all() and found.shape == (2, 3)
+    transform = align_to_onset(studio.onset, noise, studio.transform)
+    assert np.isfinite(transform).all() and transform.shape == (2, 3)
     flat = np.full_like(studio.onset, 90)
-    assert np.isfinite(follow(flat, flat, studio.transform)).all()
+    assert np.isfinite(align_to_onset(flat, flat, studio.transform)).all()

@@ -15,13 +15,13 @@ def stack_of(seeds: list[int], start: int = 0) -> StackedNetwork:
         networks.append(Drawing())
     stack = StackedNetwork(networks)
     stack.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    stack.note_shapes({"flow": FLOW.expand(len(seeds), -1, -1, -1, -1)})
+    stack.note_masks({"flow": FLOW.expand(len(seeds), -1, -1, -1, -1)})
     return stack
 
 
 def step(stack: StackedNetwork, slots: int) -> dict:
     """What a training step computes."""
-    stack.numbers = stack.draw()
+    stack.random_numbers = stack.draw_numbers()
     return stack(flow=FLOW.expand(slots, -1, -1, -1, -1))
 
 
@@ -39,21 +39,22 @@ def test_a_slots_masks_are_its_own():
 def test_masks_keep_the_mean_and_leave_no_trace():
     stack = stack_of([0, 1])
     state = torch.get_rng_state()
-    stack.note_shapes({"flow": FLOW.expand(2, -1, -1, -1, -1)})
+    stack.note_masks({"flow": FLOW.expand(2, -1, -1, -1, -1)})
     outputs = step(stack, 2)
     assert torch.equal(state, torch.get_rng_state())
-    assert [tuple(shape) for _, shape in stack.shapes] == [(64, 4, 1, 1), (64, 4, 4, 4), (64, 4, 4, 4), (64, 1)]
-    still = stack.eval()(flow=FLOW.expand(2, -1, -1, -1, -1))
+    assert stack.mask_shapes == [(64, 4, 1, 1), (64, 4, 4, 4), (64, 4, 4, 4), (64, 1)]
+    flow = FLOW.expand(2, -1, -1, -1, -1)
+    still = stack.eval()(flow=flow)
     torch.testing.assert_close(outputs["kept"].mean(1), still["kept"].mean(1), atol=0.5, rtol=0.5)
-    torch.testing.assert_close(still["logits"][1], stack.one(1, {"flow": FLOW.expand(2, -1, -1, -1, -1)})["logits"])
+    torch.testing.assert_close(still["logits"][1], stack.slot_outputs(1, {"flow": flow})["logits"])
 
 
-def test_numbers_drawn_ahead_are_those_of_every_step(monkeypatch):
+def test_numbers_drawn_at_once_are_those_drawn_step_by_step(monkeypatch):
     numbers = {}
-    for ahead in (1, 1 << 14):
-        monkeypatch.setattr(stacked_network, "AHEAD", ahead)
+    for count in (1, 1 << 14):
+        monkeypatch.setattr(stacked_network, "NUMBERS_PER_DRAW", count)
         stack = stack_of([0, 1])
-        numbers[ahead] = torch.stack([stack.draw() for _ in range(9)])
+        numbers[count] = torch.stack([stack.draw_numbers() for _ in range(9)])
     first, second = numbers.values()
     assert torch.equal(first, second) and len(first.unique(dim=0)) == 9
 
@@ -94,4 +95,4 @@ def test_a_batch_norm_is_each_slots_own():
     for slot, network in enumerate(networks):
         expected = network.eval()(flow[slot])["logits"]
         torch.testing.assert_close(stack(flow=flow)["logits"][slot], expected)
-        torch.testing.assert_close(stack.one(slot, {"flow": flow})["logits"], expected)
+        torch.testing.assert_close(stack.slot_outputs(slot, {"flow": flow})["logits"], expected)

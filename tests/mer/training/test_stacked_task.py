@@ -11,7 +11,7 @@ from tests.drawing import Drawing
 def test_weights_have_the_groups_that_they_have_alone():
     tasks = [Task(Drawing(), weight_decay=0.1) for _ in range(2)]
     stack = StackedTask(tasks, noise=(0, 1))
-    decays = {name: group["weight_decay"] for group in stack.groups for name in group["params"]}
+    decays = {name: group["weight_decay"] for group in stack.param_groups for name in group["params"]}
     assert decays == {"convolution.weight": 0.1, "convolution.bias": 0, "head.weight": 0.1, "head.bias": 0}
     assert [task.network.head.weight.ndim for task in tasks] == [2, 2]  # the tasks stay as they were
 

@@ -1,0 +1,87 @@
+"""The layers of the project, read from its source: what imports what, how long files are, what the wheel holds."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {"mer": ROOT / "src/mer", "data_modules": ROOT / "data_modules", "experiments": ROOT / "experiments"}
+"""From the lowest to the highest: a layer may import those before it."""
+
+KNOWN_CIRCLES = {
+    frozenset({"experiments.cli", "experiments.sweep", "experiments.search", "experiments.slurm.submission"}),
+    frozenset({"experiments.benchmarks.flow", "experiments.benchmarks.flow_pictures"}),
+}
+"""Files that import each other today. Nothing is added here; a circle that is gone is taken out."""
+
+LONGEST = 300
+"""Lines of a file."""
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a source file; that of a package for its ``__init__.py``."""
+    root = LAYERS["mer"].parent if path.is_relative_to(LAYERS["mer"]) else ROOT
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for folder in LAYERS.values() for path in sorted(folder.rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """The files of the project that a file imports, also inside a function or for its types."""
+    names = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} has a relative import, which hides its layer"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in FILES else node.module for name in inside}
+    return names & set(FILES)
+
+
+IMPORTS = {module: imports(module) for module in FILES}
+
+
+def reachable(module: str) -> set[str]:
+    """Every file that importing a file may import in the end."""
+    reached, waiting = set(), [module]
+    while waiting:
+        new = IMPORTS[waiting.pop()] - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
+def test_no_files_import_each_other_but_the_known_ones():
+    reached = {module: reachable(module) for module in FILES}
+    circles = {
+        frozenset(other for other in reached[module] if module in reached[other])
+        for module in FILES
+        if module in reached[module]
+    }
+    assert circles == KNOWN_CIRCLES, [sorted(circle) for circle in circles ^ KNOWN_CIRCLES]
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_imports_against_the_arrows(module):
+    order = list(LAYERS)
+    above = order[order.index(module.split(".")[0]) + 1 :]
+    assert [name for name in IMPORTS[module] if name.split(".")[0] in above] == []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_is_short(module):
+    assert len(FILES[module].read_text().splitlines()) <= LONGEST
+
+
+def test_the_wheel_has_all_packages_but_the_benchmarks():
+    packages = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    benchmarks = {name for name in packages if name.startswith("experiments.benchmarks")}
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert benchmarks and set(written) == packages - benchmarks
+    wheel = [path for name, path in FILES.items() if not name.startswith("experiments.benchmarks")]
+    assert [str(path) for path in wheel if module_name(path.parent / "__init__.py") not in packages] == []
