@@ -27,10 +27,8 @@ def test_counts_of_every_layout(case, tmp_path, capsys):
     for protocol, counts in expected.items():
         clips = content["protocols"][protocol]
         assert (clips["clips"], clips["subjects"]) == counts and sum(clips["classes"].values()) == counts[0]
-    assert (content["clips"], content["subjects"]) == (
-        33 if name == "megc2019" else 9 if name == "smic" else 15,
-        counts[1],
-    )
+    total = {"megc2019": 33, "smic": 9}.get(name, 15)
+    assert (content["clips"], content["subjects"]) == (total, counts[1])
     assert content["frames"]["length"]["min"] >= 5
 
 
