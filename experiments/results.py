@@ -42,6 +42,11 @@ class Cell:
         return self.results / self.dataset / self.protocol / self.split / f"{self.model}-{self.digest}"
 
     @property
+    def names(self) -> dict[str, str]:
+        """What tells the cell from others of the folder."""
+        return {name: getattr(self, name) for name in ("dataset", "protocol", "split", "model", "digest")}
+
+    @property
     def label(self) -> str:
         """The model and the start of the digest, as tables name it."""
         return f"{self.model} ({self.digest[:6]})"
@@ -213,20 +218,12 @@ class Cell:
 
 def cells(results: Path) -> Iterator[Cell]:
     """Every cell that a sweep has left in a results folder, sorted by path."""
-    for dataset in _folders(results):
-        for protocol in _folders(dataset):
-            if protocol.name in protocols.PROTOCOLS:
-                for folder in (folder for split in _folders(protocol) for folder in _folders(split)):
-                    model, dash, digest = folder.name.rpartition("-")
-                    if dash and protocols.is_split(folder.parent.name):
-                        yield Cell(results, dataset.name, protocol.name, folder.parent.name, model, digest)
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        return []
+    folders = (folder for name in protocols.PROTOCOLS for folder in results.glob(f"*/{name}/*/*-*") if folder.is_dir())
+    for folder in sorted(folders):
+        dataset, protocol, split, name = folder.parts[-4:]
+        if protocols.is_split(split):
+            model, _, digest = name.rpartition("-")
+            yield Cell(results, dataset, protocol, split, model, digest)
 
 
 def check_yaml(text: str) -> None:

@@ -28,16 +28,13 @@ def inspect(data: FlowDataModule) -> dict:
     Raises:
         InputError: If the folder cannot be used as a whole.
     """
-    problems, tables = list(data.problems), {}
-    for name, part in data.parts.items():
-        tables[name] = part.all_clips
-        if isinstance(part, VideoDataModule):
-            undecodable = list(_undecodable(part))
-            problems += undecodable
-            lost = {(problem.subject, problem.clip) for problem in undecodable}
-            keep = [(row.subject, row.clip) not in lost for row in rows(part.all_clips)]
-            tables[name] = part.all_clips[keep]
-    everything = pd.concat(tables.values(), ignore_index=True)
+    problems, tables = list(data.problems), []
+    for part in data.parts.values():
+        undecodable = list(_undecodable(part)) if isinstance(part, VideoDataModule) else []
+        problems += undecodable
+        lost = {(problem.subject, problem.clip) for problem in undecodable}
+        tables.append(part.all_clips[[(row.subject, row.clip) not in lost for row in rows(part.all_clips)]])
+    everything = pd.concat(tables, ignore_index=True)
     used = everything if len(data.parts) == 1 else data.label(everything)
     protocols = {name: _protocol(data, everything, name) for name in data.known_protocols()}
     published = {name: _published(data, name) for name in protocols}

@@ -4,8 +4,8 @@ Both are predictions of the same folds, made without the held-out subject, and a
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -25,8 +25,8 @@ def majority(clips: pd.DataFrame, classes: Sequence[str], split: str = "loso") -
     """
     guesses: dict[int, str] = {}
     for rows in folds(clips, split).values():
-        seen = clips.drop(index=rows)["target"].tolist()
-        guesses |= dict.fromkeys(rows, max(classes, key=seen.count))
+        targets = clips.drop(index=rows)["target"].tolist()
+        guesses |= dict.fromkeys(rows, max(classes, key=targets.count))
     return clips.assign(prediction=[guesses[row] for row in range(len(clips))])
 
 
@@ -52,16 +52,14 @@ def action_units(clips: pd.DataFrame, classes: Sequence[str], split: str = "loso
     coded = [row for row, units in enumerate(sets) if units]
     targets, guesses = clips["target"].tolist(), {}
     for rows in folds(clips, split).values():
-        held_out = set(rows)
-        seen = [row for row in coded if row not in held_out]
-        asked = [row for row in rows if sets[row]]
-        if asked and not seen:
+        train, test = sorted(set(coded).difference(rows)), [row for row in rows if sets[row]]
+        if test and not train:
             return None
-        frequent = Counter(targets[row] for row in seen)
-        known: dict[frozenset[int], Counter] = {}
-        for row in seen:
-            known.setdefault(sets[row], Counter())[targets[row]] += 1
-        for row in asked:
+        frequent = Counter(targets[row] for row in train)
+        known: defaultdict[frozenset[int], Counter] = defaultdict(Counter)
+        for row in train:
+            known[sets[row]][targets[row]] += 1
+        for row in test:
             votes = known.get(sets[row]) or _nearest(sets[row], known)
             guesses[row] = max(classes, key=lambda name: (votes[name], frequent[name]))
     if not guesses:
@@ -69,7 +67,7 @@ def action_units(clips: pd.DataFrame, classes: Sequence[str], split: str = "loso
     return clips.iloc[coded].assign(prediction=[guesses[row] for row in coded])
 
 
-def _nearest(units: frozenset[int], known: dict[frozenset[int], Counter]) -> Counter:
+def _nearest(units: frozenset[int], known: Mapping[frozenset[int], Counter]) -> Counter:
     """Votes of the sets with the largest Jaccard index."""
     similar = {other: len(units & other) / len(units | other) for other in known}
     best = max(similar.values())

@@ -76,31 +76,18 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the clips that both have predicted.
-
-    Attributes:
-        first: Name of a model.
-        second: Name of another, or of a reference.
-        clips: How many clips both have predicted.
-        subjects: How many subjects these are of.
-        seeds: How many seeds are compared.
-        difference: UF1 of the first less that of the second.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        p: Two-sided p-value.
-        corrected: The same, corrected for the number of tests of the comparison.
-    """
+    """Two models, by name, on the clips that both have predicted."""
 
     first: str
     second: str
     clips: int
     subjects: int
     seeds: int
-    difference: float
-    low: float
+    difference: float  # UF1 of the first less that of the second
+    low: float  # of its 95 % interval
     high: float
-    p: float
-    corrected: float = math.nan
+    p: float  # two-sided
+    corrected: float = math.nan  # the same, for the number of tests in the comparison
 
 
 @dataclass(frozen=True)
@@ -194,11 +181,7 @@ def status(results: Path) -> list[dict]:
     counts = records.progress(results).counts
     return [
         {
-            "dataset": cell.dataset,
-            "protocol": cell.protocol,
-            "split": cell.split,
-            "model": cell.model,
-            "digest": cell.digest,
+            **cell.names,
             "seeds": [_seed_status(cell, seed, pool) for seed, pool in model.pools.items()] if model else [],
             "summary": model.summary if model else {},
             "ensemble": pooled_scores(model.ensemble, cell.classes) if model and model.ensemble is not None else {},

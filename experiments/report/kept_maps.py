@@ -30,12 +30,9 @@ class MeanMaps:
 
 def locate(model: ModelScores, seed: int) -> pd.DataFrame:
     """Predictions of one seed with the ``fold`` of every clip and its ``position`` in the fold's files."""
-    cell = model.cell
-    fold = pd.Series(index=range(len(cell.clips)), dtype=object)
-    for name, rows in protocols.folds(cell.clips, cell.split).items():
-        fold[rows] = name
-    keys = ["dataset", "subject", "clip"]
-    folds = cell.clips[keys].assign(fold=fold)
+    clips, keys = model.cell.clips, ["dataset", "subject", "clip"]
+    names = {row: name for name, rows in protocols.folds(clips, model.cell.split).items() for row in rows}
+    folds = clips[keys].assign(fold=pd.Series(names))
     table = model.pools[seed].table.merge(folds, on=keys, how="left", validate="one_to_one")
     return table.assign(position=table.groupby("fold").cumcount())
 

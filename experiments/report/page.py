@@ -1,16 +1,15 @@
 """``report/index.html``, which needs nothing but itself, and ``report/report.md`` beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data_modules.cache.store import write_text
 from experiments.report import charts, surest_clips, tables
 from experiments.report.comparison import Comparison
-from experiments.report.conclusions import Conclusion, conclusions
+from experiments.report.conclusions import conclusions
 from experiments.report.formatting import interval, number, p_value, signed
 from experiments.report.kept_maps import THIRDS, MeanMaps, mean_maps, thirds
 from experiments.report.tables import MODEL, Line, Table
@@ -29,83 +28,6 @@ REFERENCES = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A comparison with all that the page shows of it."""
-
-    comparison: Comparison
-    cache: Path | None
-
-    @cached_property
-    def means(self) -> dict[str, MeanMaps]:
-        means = {model.name: mean_maps(model) for model in self.comparison.models}
-        return {name: maps for name, maps in means.items() if maps is not None}
-
-    @cached_property
-    def conclusions(self) -> list[Conclusion]:
-        return conclusions(self.comparison, self.means)
-
-    @cached_property
-    def tables(self) -> dict[str, Table]:
-        """The tables that have a line, by name."""
-        all_tables = {
-            "leaderboard": tables.leaderboard(self.comparison),
-            "recipes": tables.recipes(self.comparison),
-            "published": tables.literature(self.comparison),
-            "comparisons": tables.paired_tests(self.comparison),
-            "databases": tables.databases(self.comparison),
-            "classes": tables.classes(self.comparison),
-            "optimism": tables.optimism(self.comparison),
-            "attention": self._thirds(),
-            "costs": tables.costs(self.comparison),
-        }
-        return {name: table for name, table in all_tables.items() if table is not None and table.lines}
-
-    @cached_property
-    def confusions(self) -> list[tuple[Table, list[list[float]]]]:
-        """A table per model, and every count as a share of its true class."""
-        return [(table, _shares(table)) for table in map(tables.confusion, self.comparison.models)]
-
-    @cached_property
-    def forest(self) -> charts.Chart:
-        return charts.forest(self.comparison)
-
-    @cached_property
-    def strips(self) -> charts.Chart:
-        return charts.strips(self.comparison)
-
-    @cached_property
-    def mean_maps(self) -> dict[str, list[dict[str, str]]]:
-        return {name: surest_clips.draw_mean_maps(maps) for name, maps in self.means.items()}
-
-    @cached_property
-    def gallery(self) -> surest_clips.Gallery | None:
-        return surest_clips.gallery(self.comparison, self.cache)
-
-    @property
-    def counts(self) -> str:
-        """How many clips, subjects and classes."""
-        clips = self.comparison.clips
-        subjects = len(clips.drop_duplicates(["dataset", "subject"]))
-        return f"{len(clips):,} clips, {subjects} subjects, {len(self.comparison.classes)} classes"
-
-    def _thirds(self) -> Table:
-        lines = []
-        for name, maps in self.means.items():
-            for label, share in maps.attention.items():
-                motion = map(number, thirds(maps.motion[label])) if label in maps.motion else [""] * 3
-                lines.append(Line(MODEL, (name, label, *map(number, thirds(share)), *motion)))
-        return Table(
-            f"{self.comparison.key}-attention",
-            "Where attention lies, and where the face moves",
-            ("model", "true class", *(f"{what}, {place}" for what in ("attention", "motion") for place in THIRDS)),
-            tuple(lines),
-            "Shares of the thirds of the crop, which hold brows and eyes, nose and cheeks, mouth and chin; every clip "
-            "counts the same, all seeds. Motion is the length of the flow.",
-            (0, 1),
-        )
-
-
 def write(comparisons: Sequence[Comparison], left_out: Sequence[str], results: Path, cache: Path | None) -> Path:
     """Write both.
 
@@ -118,14 +40,19 @@ def write(comparisons: Sequence[Comparison], left_out: Sequence[str], results: P
     Returns:
         The page.
     """
-    sections = [Section(comparison, cache) for comparison in comparisons]
-    note = f"{len(left_out)} damaged file(s) are left out; `mer status` names them." if left_out else ""
-    for name, text in {"report.md": markdown(sections, note), "index.html": html(sections, note)}.items():
+    content = {
+        "note": NOTE,
+        "references": REFERENCES,
+        "left_out": f"{len(left_out)} damaged file(s) are left out; `mer status` names them." if left_out else "",
+        "overview": _overview(comparisons) if len(comparisons) > 1 else None,
+        "sections": [_section(comparison, cache) for comparison in comparisons],
+    }
+    for name, text in {"report.md": markdown(**content), "index.html": html(**content)}.items():
         write_text(results / "report" / name, text.encode("utf-8", "backslashreplace").decode())
     return results / "report/index.html"
 
 
-def html(sections: Sequence[Section], left_out: str = "") -> str:
+def html(**content: object) -> str:
     """The page; every text in it is escaped."""
     environment = Environment(
         loader=PackageLoader("experiments.report"),
@@ -134,45 +61,81 @@ def html(sections: Sequence[Section], left_out: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("index.html").render(
-        sections=sections,
-        overview=_overview(sections),
-        note=NOTE,
-        left_out=left_out,
-        references=REFERENCES,
-        version=__version__,
-    )
+    return environment.get_template("index.html").render(version=__version__, **content)
 
 
-def markdown(sections: Sequence[Section], left_out: str = "") -> str:
+def markdown(note: str, references: str, left_out: str, overview: Table | None, sections: Sequence[dict]) -> str:
     """The same conclusions and tables, without charts and pictures."""
-    lines = ["# Micro-expression recognition, leaving subjects out", "", NOTE, "", REFERENCES, ""]
+    lines = ["# Micro-expression recognition, leaving subjects out", "", note, "", references, ""]
     lines += [left_out, ""] if left_out else []
-    if not sections:
-        lines += ["No fold is done yet.", ""]
-    if overview := _overview(sections):
+    lines += [] if sections else ["No fold is done yet.", ""]
+    if overview:
         lines += [f"## {overview.title}", "", *overview.markdown()]
     for section in sections:
-        lines += [f"## {section.comparison.title}", "", f"{section.counts}.", ""]
-        lines += [f"- {item.question} **{item.answer}** {item.detail}" for item in section.conclusions] + [""]
-        for name, table in section.tables.items():
+        lines += [f"## {section['comparison'].title}", "", f"{section['counts']}.", ""]
+        lines += [f"- {item.question} **{item.answer}** {item.detail}" for item in section["conclusions"]] + [""]
+        for name, table in section["tables"].items():
             lines += [f"### {table.title}", "", *table.markdown()]
             lines += [table.note, ""] if table.note else []
             if name == "classes":
-                for matrix, _ in section.confusions:
+                for matrix, _ in section["confusions"]:
                     lines += [f"Confusion of {matrix.title}, a row per true class, all seeds:", "", *matrix.markdown()]
     return "\n".join(lines)
 
 
-def _overview(sections: Sequence[Section]) -> Table | None:
-    """The best model of every comparison, where there are several."""
-    if len(sections) < 2:
-        return None
+def _section(comparison: Comparison, cache: Path | None) -> dict[str, Any]:
+    """A comparison with all that the page shows of it."""
+    subjects = len(comparison.clips.drop_duplicates(["dataset", "subject"]))
+    means = {model.name: maps for model in comparison.models if (maps := mean_maps(model))}
+    confusions = map(tables.confusion, comparison.models)
+    shown = {
+        "leaderboard": tables.leaderboard(comparison),
+        "recipes": tables.recipes(comparison),
+        "published": tables.literature(comparison),
+        "comparisons": tables.paired_tests(comparison),
+        "databases": tables.databases(comparison),
+        "classes": tables.classes(comparison),
+        "optimism": tables.optimism(comparison),
+        "attention": _thirds(comparison, means),
+        "costs": tables.costs(comparison),
+    }
+    return {
+        "comparison": comparison,
+        "cache": cache,
+        "counts": f"{len(comparison.clips):,} clips, {subjects} subjects, {len(comparison.classes)} classes",
+        "conclusions": conclusions(comparison, means),
+        "tables": {name: table for name, table in shown.items() if table and table.lines},
+        "confusions": [(table, _shares(table)) for table in confusions],
+        "forest": charts.forest(comparison),
+        "strips": charts.strips(comparison),
+        "mean_maps": {name: surest_clips.draw_mean_maps(maps) for name, maps in means.items()},
+        "gallery": surest_clips.gallery(comparison, cache),
+    }
+
+
+def _thirds(comparison: Comparison, means: dict[str, MeanMaps]) -> Table:
     lines = []
-    for comparison in (section.comparison for section in sections):
+    for name, maps in means.items():
+        for label, share in maps.attention.items():
+            motion = map(number, thirds(maps.motion[label])) if label in maps.motion else [""] * 3
+            lines.append(Line(MODEL, (name, label, *map(number, thirds(share)), *motion)))
+    return Table(
+        f"{comparison.key}-attention",
+        "Where attention lies, and where the face moves",
+        ("model", "true class", *(f"{what}, {place}" for what in ("attention", "motion") for place in THIRDS)),
+        tuple(lines),
+        "Shares of the thirds of the crop, which hold brows and eyes, nose and cheeks, mouth and chin; every clip "
+        "counts the same, all seeds. Motion is the length of the flow.",
+        (0, 1),
+    )
+
+
+def _overview(comparisons: Sequence[Comparison]) -> Table:
+    """The best model of every comparison."""
+    lines = []
+    for comparison in comparisons:
         best, margin = comparison.models[0], ("", "", "")
-        test = comparison.test(best.name, comparison.next.name) if comparison.next else None
-        if test:
+        if comparison.next and (test := comparison.test(best.name, comparison.next.name)):
             margin = (test.second, signed(test.difference), p_value(test.corrected))
         uf1 = best.summary["honest"]["uf1"]
         lines.append(Line(MODEL, (comparison.title, best.name, number(uf1["mean"]), interval(uf1), *margin)))
@@ -186,5 +149,6 @@ def _overview(sections: Sequence[Section]) -> Table | None:
 
 
 def _shares(table: Table) -> list[list[float]]:
+    """Every count of a confusion as a share of its true class."""
     counts = [[int(text) for text in line.texts[1:]] for line in table.lines]
     return [[count / max(sum(row), 1) for count in row] for row in counts]

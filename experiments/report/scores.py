@@ -35,16 +35,11 @@ def summarise(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> dict:
         ``high``.
     """
     names = sorted(set.intersection(*(set(table["dataset"]) for table in tables)))
+    parts = {name: [table[table["dataset"] == name] for table in tables] for name in names}
     with _no_warning_of_absent_classes():
-        whole = _by_kind(tables, classes)
-        if len(names) > 1 or any(set(table["dataset"]) != set(names) for table in tables):
-            parts = {name: [table[table["dataset"] == name] for table in tables] for name in names}
-        else:
-            parts = {}
         return {
-            **whole,
-            "parts": {name: {"clips": len(part[0]), **_by_kind(part, classes)} for name, part in parts.items()}
-            or {name: {"clips": len(tables[0]), **whole} for name in names},
+            **_by_kind(tables, classes),
+            "parts": {name: {"clips": len(part[0]), **_by_kind(part, classes)} for name, part in parts.items()},
             "classes": _by_class(tables, classes),
         }
 

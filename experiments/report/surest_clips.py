@@ -1,6 +1,6 @@
 """The report's gallery: the surest right and the surest wrong clip of every class, in pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,33 +50,13 @@ class GalleryClip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Clips of every model.
-
-    Attributes:
-        clips: By model.
-        seeds: The seed that they are of, by model.
-        full: Length of the flow with the full colour, in pixels.
-        strongest: Strain with the full colour.
-        wheel: Data address of the colour wheel.
-    """
+    """Clips by model, the seed that they are of, and what the full colours mean."""
 
     clips: dict[str, list[GalleryClip]]
     seeds: dict[str, int]
-    full: float
-    strongest: float
-    wheel: str
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a clip's pictures are made of: row of predictions, faces, flow and attention, None where absent."""
-
-    clip: pd.Series
-    right: bool
-    onset: Picture | None
-    apex: Picture | None
-    flow: NDArray | None
-    attention: NDArray | None
+    full: float  # length of the flow in pixels
+    strongest: float  # strain
+    wheel: str  # data address of the colour wheel
 
 
 def gallery(comparison: Comparison, cache: Path | None) -> Gallery | None:
@@ -89,15 +69,18 @@ def gallery(comparison: Comparison, cache: Path | None) -> Gallery | None:
     Returns:
         None if nothing has kept flow or attention.
     """
-    sources = {model.name: list(_sources(model, cache)) for model in comparison.models}
-    clips = [clip for of_model in sources.values() for clip in of_model]
-    flows = [clip.flow for clip in clips if clip.flow is not None]
-    if not flows and all(clip.attention is None for clip in clips):
+    surest = {model.name: list(_surest(model, cache)) for model in comparison.models}
+    sources = [source for clips in surest.values() for _, source in clips]
+    flows = [source["flow"] for source in sources if "flow" in source]
+    if not flows and not any("attention" in source for source in sources):
         return None
     full = full_colour([peak(np.hypot(flow[0], flow[1])) for flow in flows])
     strongest = full_colour([peak(flow[2]) for flow in flows])
     return Gallery(
-        {name: [_draw(clip, comparison.classes, full, strongest) for clip in sources[name]] for name in sources},
+        {
+            name: [_gallery_clip(clip, _draw(source, full, strongest), comparison.classes) for clip, source in clips]
+            for name, clips in surest.items()
+        },
         {model.name: model.seeds[0] for model in comparison.models},
         full,
         strongest,
@@ -117,45 +100,49 @@ def draw_mean_maps(means: MeanMaps) -> list[dict[str, str]]:
     ]
 
 
-def _surest(model: ModelScores, table: pd.DataFrame) -> Iterator[tuple[bool, pd.Series]]:
-    """Per true class the clip with the highest probability of what was predicted: the right ones, then the wrong."""
-    chances = table[[f"p_{name}" for name in model.cell.classes]].to_numpy()
-    table = table.assign(sure=chances.max(1)).sort_values(["sure", "dataset", "subject", "clip"], ascending=False)
-    is_right = table["target"] == table["prediction"]
-    for right in (True, False):
-        for name in model.cell.classes:
-            clips = table[(is_right == right) & (table["target"] == name)]
-            if len(clips):
-                yield right, clips.iloc[0]
+def _surest(model: ModelScores, cache: Path | None) -> Iterator[tuple[pd.Series, dict[str, NDArray]]]:
+    """Per true class the clip with the highest probability of what was predicted: the right ones, then the wrong.
 
-
-def _sources(model: ModelScores, cache: Path | None) -> Iterator[_Source]:
-    keys, seed = ["dataset", "subject", "clip"], model.seeds[0]
-    described, table = model.cell.clips.set_index(keys), locate(model, seed)
+    Yields:
+        The clip's row, and what its pictures are made of: ``onset``, ``apex``, ``flow`` and ``attention``, if present.
+    """
+    keys, seed, classes = ["dataset", "subject", "clip"], model.seeds[0], model.cell.classes
+    table = locate(model, seed)
     sizes = table["fold"].value_counts()
-    for right, clip in _surest(model, table):
-        clip = pd.concat([clip, described.loc[tuple(clip[keys])].drop("target")])
-        kept = read_maps(model.cell, seed, clip["fold"], sizes[clip["fold"]])
-        maps = {name: values[clip["position"]] for name, values in kept.items()}
-        cached = (cache and store.read_named(cache, clip.get("cached", ""))) or {}
-        faces = face_of(cached.get("onset")), face_of(cached.get("apex"))
-        yield _Source(clip, right, *faces, cached.get("flow", maps.get("flow")), maps.get("attention"))
+    table["right"] = table["target"] == table["prediction"]
+    table["sure"] = table[[f"p_{name}" for name in classes]].max(axis=1)
+    more = model.cell.clips.columns.difference(table.columns)
+    table = table.merge(model.cell.clips[[*keys, *more]], on=keys).sort_values(["sure", *keys], ascending=False)
+    for right in (True, False):
+        for name in classes:
+            clips = table[(table["right"] == right) & (table["target"] == name)]
+            for _, clip in clips.head(1).iterrows():
+                kept = read_maps(model.cell, seed, clip["fold"], sizes[clip["fold"]])
+                maps = {name: values[clip["position"]] for name, values in kept.items()}
+                cached = (cache and store.read_named(cache, clip.get("cached", ""))) or {}
+                maps |= {"flow": cached["flow"]} if "flow" in cached else {}
+                for caption in ("onset", "apex"):
+                    if (face := face_of(cached.get(caption))) is not None:
+                        maps[caption] = face
+                yield clip, maps
 
 
-def _draw(source: _Source, classes: tuple[str, ...], full: float, strongest: float) -> GalleryClip:
-    pictures: dict[str, Picture] = {}
-    for caption, face in (("onset", source.onset), ("apex", source.apex)):
-        if face is not None:
-            pictures[caption] = square(face, SIDE)
-    if source.flow is not None:
-        pictures["flow"] = square(draw_flow(source.flow, full), SIDE)
-        pictures["strain"] = square(draw_strain(source.flow[2], strongest), SIDE)
-    if source.attention is not None:
-        pictures["attention"] = draw_attention(source.attention, source.apex, source.flow, SIDE)
+def _draw(source: dict[str, NDArray], full: float, strongest: float) -> dict[str, Picture]:
+    """Pictures by caption."""
+    pictures = {name: square(source[name], SIDE) for name in ("onset", "apex") if name in source}
+    if "flow" in source:
+        pictures["flow"] = square(draw_flow(source["flow"], full), SIDE)
+        pictures["strain"] = square(draw_strain(source["flow"][2], strongest), SIDE)
+    if "attention" in source:
+        pictures["attention"] = draw_attention(source["attention"], source.get("apex"), source.get("flow"), SIDE)
+    return pictures
+
+
+def _gallery_clip(clip: pd.Series, pictures: dict[str, Picture], classes: Sequence[str]) -> GalleryClip:
     return GalleryClip(
-        source.right,
-        source.clip,
-        {name: float(source.clip[f"p_{name}"]) for name in classes},
-        str(source.clip.get("action_units", "")),
+        bool(clip["right"]),
+        clip,
+        {name: float(clip[f"p_{name}"]) for name in classes},
+        str(clip.get("action_units", "")),
         [(caption, data_address(picture)) for caption, picture in pictures.items()],
     )

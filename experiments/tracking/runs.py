@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,15 +79,10 @@ def configuration(experiment: "Experiment") -> dict[str, Any]:
     resolved = yaml.safe_load(experiment.yaml)
     for name in experiment.data.path_arguments:
         resolved["data"]["init_args"].pop(name, None)
-    cell = experiment.cell
     return {
-        "dataset": cell.dataset,
-        "protocol": cell.protocol,
-        "split": cell.split,
-        "model": cell.model,
+        **experiment.cell.names,
         "recipe": experiment.job.recipe,
-        "digest": cell.digest,
-        "classes": list(cell.classes),
+        "classes": list(experiment.cell.classes),
         "configuration": resolved,
         "commit": commit(),
         "versions": {"mer": __version__},
@@ -106,7 +102,7 @@ def commit(file: Path = Path(__file__)) -> str | None:
 
 def group_name(cell: Cell) -> str:
     """The group that all runs of a cell share."""
-    return "-".join((cell.dataset, cell.protocol, cell.split, cell.model, cell.digest))
+    return "-".join(cell.names.values())
 
 
 def run_id(cell: Cell, seed: int, fold: str = "pooled") -> str:
@@ -144,12 +140,10 @@ def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 def curve(rows: Sequence[dict]) -> dict[int, dict[str, float]]:
     """What was logged at each step of a fold, one learning rate for all groups of parameters."""
-    points: dict[int, dict[str, float]] = {}
+    points: defaultdict[int, dict[str, float]] = defaultdict(dict)
     for row in rows:
-        point = points.setdefault(row["step"], {})
-        for name, value in row.items():
-            if name not in ("step", "epoch"):
-                point["lr" if name.startswith("lr-") else name] = value
+        values = {"lr" if name.startswith("lr-") else name: value for name, value in row.items()}
+        points[row["step"]] |= {name: value for name, value in values.items() if name not in ("step", "epoch")}
     return points
 
 

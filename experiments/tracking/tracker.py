@@ -173,15 +173,7 @@ def unsent(results: Path) -> list[Path]:
 
 
 def check_key(start: str = "there", end: str = "") -> None:
-    """Say how to get a key for W&B if there is none.
-
-    Args:
-        start: How the message begins.
-        end: How it ends.
-
-    Raises:
-        InputError: If there is no key.
-    """
+    """Raise an InputError that says how to get a key for W&B if there is none, with ``start`` and ``end`` around it."""
     import wandb
 
     if not wandb.api.api_key:

@@ -1,4 +1,4 @@
-"""What is believed of the files in a results folder."""
+"""Which files of a results folder are valid, and what becomes of the others."""
 
 import os
 import shutil
@@ -108,8 +108,8 @@ def test_what_was_moved_aside_earlier_stays(cell):
 
 def test_what_another_sweep_has_mended_meanwhile_stays(cell, written, monkeypatch):
     path = spoil(cell, assign(0, target="negative"))
-    whole, found = written.file(0, "smic-sub01").read_text(), cell.pool(0)
-    monkeypatch.setattr(Cell, "pool", lambda self, seed: path.write_text(whole) and found)
+    whole, pool = written.file(0, "smic-sub01").read_text(), cell.pool(0)
+    monkeypatch.setattr(Cell, "pool", lambda self, seed: path.write_text(whole) and pool)
     assert cell.set_aside(0) == {} and path.read_text() == whole
 
 
@@ -138,7 +138,7 @@ def test_facts_that_do_not_open_are_passed_over(cell, content):
     path = cell.file(0, "smic-sub01").with_suffix(".json")
     path.unlink() if content is None else path.write_text(content)
     _, first, *others = cell.facts(0, cell.done(0))
-    assert first == {} and all(set(each) == {"seconds", "peak_memory_mb", "device"} for each in others)
+    assert first == {} and all(set(facts) == {"seconds", "peak_memory_mb", "device"} for facts in others)
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "config.yaml"])

@@ -15,8 +15,8 @@ def inspect(capsys, *arguments: str) -> dict:
 @pytest.mark.parametrize("case", trees.LAYOUTS)
 def test_counts_of_every_layout(case, tmp_path, capsys):
     name, layout, write = trees.LAYOUTS[case]
-    found = inspect(capsys, name, "--root", str(write(tmp_path / "data")))
-    assert found["layout"] == layout and found["left_out"] == 0
+    content = inspect(capsys, name, "--root", str(write(tmp_path / "data")))
+    assert content["layout"] == layout and content["left_out"] == 0
     expected = {
         "casme2": {"megc2019": (12, 3), "casme2-5": (15, 3), "casme2-3": (12, 3)},
         "samm": {"megc2019": (12, 3), "samm-5": (15, 3), "samm-3": (12, 3)},
@@ -25,10 +25,11 @@ def test_counts_of_every_layout(case, tmp_path, capsys):
         "megc2019": {"megc2019": (33, 9)},
     }[name]
     for protocol, counts in expected.items():
-        got = found["protocols"][protocol]
-        assert (got["clips"], got["subjects"]) == counts and sum(got["classes"].values()) == counts[0]
-    assert (found["clips"], found["subjects"]) == (33 if name == "megc2019" else 9 if name == "smic" else 15, counts[1])
-    assert found["frames"]["length"]["min"] >= 5
+        clips = content["protocols"][protocol]
+        assert (clips["clips"], clips["subjects"]) == counts and sum(clips["classes"].values()) == counts[0]
+    total = {"megc2019": 33, "smic": 9}.get(name, 15)
+    assert (content["clips"], content["subjects"]) == (total, counts[1])
+    assert content["frames"]["length"]["min"] >= 5
 
 
 def test_an_apex_that_does_not_decode_costs_its_clip(tmp_path, capsys):
@@ -36,10 +37,10 @@ def test_an_apex_that_does_not_decode_costs_its_clip(tmp_path, capsys):
     image = root / "CASME2_RAW_selected/sub01/EP01_01f/img11.jpg"
     content = image.read_bytes()
     image.write_bytes(content[:2] + b"\0" * (len(content) - 4) + content[-2:])
-    found = inspect(capsys, "casme2", "--root", str(root))
-    (problem,) = found["problems"]
+    content = inspect(capsys, "casme2", "--root", str(root))
+    (problem,) = content["problems"]
     assert problem["clip"] == "EP01_01f" and "img11.jpg" in problem["what"] and not problem["used"]
-    assert found["clips"] == 14 and found["protocols"]["casme2-5"]["clips"] == 14
+    assert content["clips"] == 14 and content["protocols"]["casme2-5"]["clips"] == 14
 
 
 def test_the_text_says_what_was_found(tmp_path, capsys):
@@ -55,13 +56,13 @@ def test_the_text_says_what_was_found(tmp_path, capsys):
 def test_other_unions_are_inspected_by_listing(tmp_path, capsys):
     root = trees.megc2019(tmp_path / "data")
     trees.casme3(root / "casme3")
-    found = inspect(capsys, "composite", "--root", str(root), "--data.databases=casme3,samm")
-    assert list(found["protocols"]) == ["union-3"] and found["protocols"]["union-3"]["clips"] == 24
+    content = inspect(capsys, "composite", "--root", str(root), "--data.databases=casme3,samm")
+    assert list(content["protocols"]) == ["union-3"] and content["protocols"]["union-3"]["clips"] == 24
 
 
 def test_flow_maps_are_inspected_too(flow_maps, capsys):
-    found = inspect(capsys, "flow_maps", "--root", str(flow_maps))
-    assert found["protocols"]["megc2019"] == {
+    content = inspect(capsys, "flow_maps", "--root", str(flow_maps))
+    assert content["protocols"]["megc2019"] == {
         "clips": 18,
         "subjects": 3,
         "classes": {"negative": 6, "positive": 6, "surprise": 6},

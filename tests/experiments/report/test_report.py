@@ -6,7 +6,6 @@ import sys
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -16,7 +15,6 @@ from experiments.cli import main
 from experiments.report import tables
 from experiments.report.comparison import LOOK_UP, MAJORITY, read_comparisons
 from experiments.report.formatting import interval, number, signed, spread
-from experiments.report.published import PUBLISHED, published_scores
 from experiments.report.scores import KINDS
 from experiments.report.terminal import LEADERBOARD
 from experiments.results import Cell, cells
@@ -137,6 +135,15 @@ def test_an_unfinished_model_is_not_ranked(root, tmp_path):
     assert "17 / 20" in text and "not ranked: ahmsa_net (012345)" in text
 
 
+def test_chance_is_the_majority_class_where_the_other_model_is_not_finished(root, tmp_path):
+    first = next((root / "results/megc2019").glob("*/*/ahmsa_net-*"))
+    for digest in ("0123456789ab", "fedcba987654"):  # the same predictions twice
+        shutil.copytree(first, tmp_path / f"megc2019/megc2019/loso/ahmsa_net-{digest}")
+    next(tmp_path.glob("*/*/*/ahmsa_net-fed*/seed1/samm-*.csv")).unlink()
+    text = report.write(tmp_path).with_name("report.md").read_text()
+    assert "- Is it more than chance? **Yes** Above the majority class by" in text
+
+
 def test_models_on_other_clips_are_told(root, tmp_path):
     shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
     cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "timm_baseline", "0123456789ab")
@@ -153,35 +160,6 @@ def test_references_stand_beside(comparison, page):
     assert shown["majority class"][3] == number(chance["uf1"])
     assert f"{LOOK_UP} (42 of 60 clips)" in shown
     assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips
-
-
-def clips_of(name):
-    """A table with the clips and subjects that the real sheets give."""
-    rules = protocols.protocol(name)
-    rows = []
-    for database, (count, subjects, classes) in rules.parts.items():
-        targets = [label for label, times in zip(rules.classes, classes, strict=True) for _ in range(times)]
-        rows += [(database, f"s{row % subjects}", f"c{row}", targets[row]) for row in range(count)]
-    return pd.DataFrame(rows, columns=["dataset", "subject", "clip", "target"])
-
-
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_published_scores_stand_beside_the_same_clips_alone(name):
-    clips = clips_of(name)
-    papers = published_scores(name, "loso", clips)
-    assert papers == PUBLISHED[name]
-    assert all(paper.source and (paper.uf1 is not None or paper.accuracy is not None) for paper in papers)
-    assert not published_scores(name, "lodo", clips) and not published_scores(name, "loso", clips[1:])
-    assert not published_scores(name, "loso", clips.assign(dataset="synthetic"))
-
-
-def test_optimistic_publications_are_marked(tmp_path):
-    cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "ststnet", "0123456789ab")
-    sweeps.write_cell(cell, clips_of("megc2019").assign(action_units=""), 1, 1.0)
-    page = report.write(tmp_path).read_text()
-    shown = {line[0]: line for line in Tables(page).tables[f"{KEY}-published"][1:]}
-    assert "optimistic" in shown["HTNet"][4] and "optimistic" not in shown["STSTNet"][4]
-    assert "HTNet (optimistic)" in page and 'class="diamond optimistic"' in page
 
 
 def test_texts_of_files_are_escaped(tmp_path):

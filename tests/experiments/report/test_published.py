@@ -1,0 +1,38 @@
+import pandas as pd
+import pytest
+
+from data_modules import protocols
+from experiments import report
+from experiments.report.published import PUBLISHED, published_scores
+from experiments.results import Cell
+from tests import sweeps
+from tests.pages import Tables
+
+
+def clips_of(name):
+    """A table with the clips and subjects that the real sheets give."""
+    rules = protocols.protocol(name)
+    rows = []
+    for database, (count, subjects, classes) in rules.parts.items():
+        targets = [label for label, times in zip(rules.classes, classes, strict=True) for _ in range(times)]
+        rows += [(database, f"s{row % subjects}", f"c{row}", targets[row]) for row in range(count)]
+    return pd.DataFrame(rows, columns=["dataset", "subject", "clip", "target"])
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_scores_stand_beside_the_same_clips_alone(name):
+    clips = clips_of(name)
+    papers = published_scores(name, "loso", clips)
+    assert papers == PUBLISHED[name]
+    assert all(paper.source and (paper.uf1 is not None or paper.accuracy is not None) for paper in papers)
+    assert not published_scores(name, "lodo", clips) and not published_scores(name, "loso", clips[1:])
+    assert not published_scores(name, "loso", clips.assign(dataset="synthetic"))
+
+
+def test_optimistic_publications_are_marked(tmp_path):
+    cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "ststnet", "0123456789ab")
+    sweeps.write_cell(cell, clips_of("megc2019").assign(action_units=""), 1, 1.0)
+    page = report.write(tmp_path).read_text()
+    shown = {line[0]: line for line in Tables(page).tables["megc2019-megc2019-loso-published"][1:]}
+    assert "optimistic" in shown["HTNet"][4] and "optimistic" not in shown["STSTNet"][4]
+    assert "HTNet (optimistic)" in page and 'class="diamond optimistic"' in page
