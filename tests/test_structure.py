@@ -10,12 +10,6 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {"mer": ROOT / "src/mer", "data_modules": ROOT / "data_modules", "experiments": ROOT / "experiments"}
 """From the lowest to the highest: a layer may import those before it."""
 
-KNOWN_CIRCLES = {
-    frozenset({"experiments.cli", "experiments.sweep", "experiments.search", "experiments.slurm.submission"}),
-    frozenset({"experiments.benchmarks.flow", "experiments.benchmarks.flow_pictures"}),
-}
-"""Files that import each other today. Nothing is added here; a circle that is gone is taken out."""
-
 LONGEST = 300
 """Lines of a file."""
 
@@ -56,14 +50,14 @@ def reachable(module: str) -> set[str]:
     return reached
 
 
-def test_no_files_import_each_other_but_the_known_ones():
+def test_no_files_import_each_other():
     reached = {module: reachable(module) for module in FILES}
     circles = {
         frozenset(other for other in reached[module] if module in reached[other])
         for module in FILES
         if module in reached[module]
     }
-    assert circles == KNOWN_CIRCLES, [sorted(circle) for circle in circles ^ KNOWN_CIRCLES]
+    assert not circles, [sorted(circle) for circle in circles]
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -85,7 +85,8 @@ def main() -> None:
     print(text)
     page = options.docs / "flow.md"
     write_text(page, fill(page, "make bench-flow", text))
-    flow_figures.speed_and_error(rows, [error(row, truth) for row in rows], options.docs / "flow-bench.svg")
+    points = [(row.method, row.where, row.speed, error(row, truth)) for row in rows]
+    flow_figures.speed_and_error(points, options.docs / "flow-bench.svg")
 
 
 def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], NDArray[np.float32]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +12,6 @@ from experiments.benchmarks.flow_pairs import film
 from experiments.report.drawing import draw_flow, draw_strain, draw_wheel
 from mer.flow import METHODS, optical_flow, strain
 from mer.flow.tvl1 import tvl1
-
-if TYPE_CHECKING:
-    from experiments.benchmarks.flow import Row
 
 CLIPS = ((1, 0.8), (4, 1.8))  # number and largest displacement in px
 COLOURS = {
@@ -62,22 +58,30 @@ def example(path: Path, size: int) -> None:
         figure.savefig(temporary, format="jpg", dpi=100, pil_kwargs={"quality": 85})
 
 
-def speed_and_error(rows: Sequence["Row"], errors: Sequence[float], path: Path) -> None:
-    """Pairs per second against endpoint error in px, a point per method and device."""
+def speed_and_error(points: Sequence[tuple[str, str, float, float]], path: Path) -> None:
+    """Pairs per second against endpoint error in px, a point per method and device.
+
+    Args:
+        points: Method, device, pairs per second and error.
+        path: The SVG to write.
+    """
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     axis = figure.subplots()
     for method, colour in COLOURS.items():
-        speeds = [row.speed for row in rows if row.method == method]
-        offs = [off for row, off in zip(rows, errors) if row.method == method]
-        axis.plot(speeds, offs, "o-", color=colour, markersize=6, linewidth=1)
+        devices, speeds, errors = zip(*[point[1:] for point in points if point[0] == method])
+        axis.plot(speeds, errors, "o-", color=colour, markersize=6, linewidth=1)
         above = method == "TV-L1, mer"
-        labels = [((0, 22 if above else -28), speeds[0], offs[0], method, "left", 9)]
-        places = [row.where for row in rows if row.method == method]
-        labels += [((0, 9 if above else -15), *point, "center", 8) for point in zip(speeds, offs, places)]
-        for shift, speed, off, text, align, size in labels:
+        labels = [((0, 22 if above else -28), speeds[0], errors[0], method, "left", 9)]
+        labels += [((0, 9 if above else -15), *point, "center", 8) for point in zip(speeds, errors, devices)]
+        for shift, speed, error, text, align, size in labels:
             style = {"fontsize": size, "ha": align, "color": colour}
-            axis.annotate(text, (speed, off), shift, textcoords="offset points", **style)
-    axis.set(xscale="log", xlabel="pairs per second", ylabel="mean endpoint error, px", ylim=(0, 1.15 * max(errors)))
+            axis.annotate(text, (speed, error), shift, textcoords="offset points", **style)
+    axis.set(
+        xscale="log",
+        xlabel="pairs per second",
+        ylabel="mean endpoint error, px",
+        ylim=(0, 1.15 * max(point[3] for point in points)),
+    )
     axis.xaxis.set_major_formatter("{x:g}")
     axis.margins(x=0.15)
     axis.grid(alpha=0.3)
