@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_modules.cache.store import write
 from data_modules.processes import pool as processes
 from data_modules.processes.pool import Failure
-from data_modules.release.clip_table import read_image
+from data_modules.release.frame_files import read_image
 from mer import InputError
 from mer.flow import flow_map, grey
 from mer.preprocessing import apex as apexes

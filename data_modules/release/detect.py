@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_modules.release.clip_table import IMAGE_SUFFIXES
+from data_modules.release.frame_files import IMAGE_SUFFIXES
 from data_modules.release.sheets import Sheet
 
 _MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
@@ -49,7 +49,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Found:
+class Release:
     """A variant that lies in a folder.
 
     Attributes:
@@ -71,7 +71,7 @@ class Found:
         yield from _walk(self.folder, self.variant.pattern(subject))
 
 
-def look(root: Path, variants: Sequence[Variant], subject: str) -> list[Found]:
+def find_releases(root: Path, variants: Sequence[Variant], subject: str) -> list[Release]:
     """The variants that lie in, or just below, a folder; the one to use first: raw before cropped, then as declared.
 
     Args:
@@ -92,16 +92,16 @@ def look(root: Path, variants: Sequence[Variant], subject: str) -> list[Found]:
             image = _first_image(folder, patterns)
             if image is not None:
                 registered = image.name.lower().startswith("reg_") or any("crop" in part for part in way)
-                found.append(((registered, order, place, depth, str(folder)), Found(variant, folder, registered)))
+                found.append(((registered, order, place, depth, str(folder)), Release(variant, folder, registered)))
     found.sort(key=lambda pair: pair[0])
     unique = {one.folder: one for _, one in reversed(found)}  # a folder counts once, as the first that it can be
     return [one for _, one in found if unique[one.folder] is one]
 
 
-def around(found: Found, root: Path, subject: str) -> Iterator[Path]:
+def sheet_folders(release: Release, root: Path, subject: str) -> Iterator[Path]:
     """Folders where a variant's sheet may lie: from its own up to the one above the root, each with those in it."""
-    top, clips = root.resolve().parent, found.variant.pattern(subject)[0]
-    folder = found.folder.resolve()
+    top, clips = root.resolve().parent, release.variant.pattern(subject)[0]
+    folder = release.folder.resolve()
     while folder.is_relative_to(top) and folder != folder.parent:
         yield folder
         yield from (child for name, child in _children(folder).items() if not clips.fullmatch(name))
