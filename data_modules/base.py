@@ -25,6 +25,29 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed % 2**63)
 
 
+class Selection:
+    """The clips that are used, and how they are split into folds.
+
+    Attributes:
+        clips: A clip table; the column ``target`` is the class name.
+        split: Name of the split.
+        classes: The protocol's classes.
+    """
+
+    def __init__(self, clips: pd.DataFrame, split: str, classes: Sequence[str]):
+        self.clips, self.split, self.classes = clips, split, classes
+
+    @cached_property
+    def folds(self) -> dict[str, list[int]]:
+        """Rows of ``clips`` that each fold holds out, by fold name."""
+        return protocols.folds(self.clips, self.split)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Class of every clip, (N,), on the CPU."""
+        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
+
+
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
@@ -51,6 +74,13 @@ class FlowDataModule(LightningDataModule):
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
     path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
     revision: ClassVar[tuple[int, ...]] = (2,)  # raised by hand when the same files give other tensors
+
+    own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
+    """Protocols by name, for labels that no protocol of ``protocols.py`` knows; they are known once it is imported."""
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        protocols.PROTOCOLS.update(cls.own_protocols)
 
     def __init__(
         self,
@@ -137,15 +167,33 @@ class FlowDataModule(LightningDataModule):
         """The dataset's clip table."""
         return self.read_clips()
 
-    @cached_property
-    def clips(self) -> pd.DataFrame:
-        """The clips of the protocol that can be used; the column ``target`` is the class name."""
-        return protocols.without_outer(self.label(self.all_clips), self.split)
+    def usable_clips(self) -> pd.DataFrame:
+        """The labelled clips of the protocol that can be used."""
+        return self.label(self.all_clips)
+
+    def select(self) -> Selection:
+        """The clips that can be used now; ``prepare_data`` may find more that cannot."""
+        return Selection(protocols.without_outer(self.usable_clips(), self.split), self.split, self.classes)
 
     @cached_property
+    def selection(self) -> Selection:
+        """What ``select`` gave last."""
+        return self.select()
+
+    @property
+    def clips(self) -> pd.DataFrame:
+        """The clips of the protocol that can be used; the column ``target`` is the class name."""
+        return self.selection.clips
+
+    @property
     def folds(self) -> dict[str, list[int]]:
         """Rows of ``clips`` that each fold holds out, by fold name."""
-        return protocols.folds(self.clips, self.split)
+        return self.selection.folds
+
+    @property
+    def targets(self) -> Tensor:
+        """Class of every clip, (N,), on the CPU."""
+        return self.selection.targets
 
     @cached_property
     def fingerprint(self) -> str:
@@ -188,11 +236,6 @@ class FlowDataModule(LightningDataModule):
         """Rows of the clips that the fold trains on."""
         held_out = set(self.folds[self.fold])
         return [row for row in range(len(self.clips)) if row not in held_out]
-
-    @cached_property
-    def targets(self) -> Tensor:
-        """Class of every clip, (N,), on the CPU."""
-        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
 
     @property
     def train_targets(self) -> Tensor:
