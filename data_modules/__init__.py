@@ -1,6 +1,7 @@
 """The data: one LightningDataModule per dataset, chosen by name."""
 
 from importlib import import_module
+from typing import Any
 
 DATASETS = {
     "synthetic": "data_modules.synthetic.Synthetic",
@@ -14,7 +15,7 @@ DATASETS = {
 }
 
 
-def data_module(name: str) -> type:
+def data_module(name: str) -> Any:
     """Import the data module of a name in ``DATASETS``."""
     module, _, kind = DATASETS[name].rpartition(".")
     return getattr(import_module(module), kind)
