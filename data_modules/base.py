@@ -1,4 +1,4 @@
-"""What every dataset shares: the protocol's clips as tensors on the device, folds, what is drawn for training."""
+"""The base of all data modules: clips of a protocol as tensors on the device, folds, training batches."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,33 +26,32 @@ def generator(*key: object) -> torch.Generator:
 
 
 class Selection:
-    """The clips that are used, and how they are split into folds.
+    """The clips of a data module that are used, and how they are split; looked up once, when it is first needed."""
 
-    Attributes:
-        clips: A clip table; the column ``target`` is the class name.
-        split: Name of the split.
-        classes: The protocol's classes.
-    """
+    def __init__(self, data: "FlowDataModule"):
+        self.data = data
 
-    def __init__(self, clips: pd.DataFrame, split: str, classes: Sequence[str]):
-        self.clips, self.split, self.classes = clips, split, classes
+    @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The clip table; the column ``target`` is the class name."""
+        return protocols.without_outer(self.data.usable_clips(), self.data.split)
 
     @cached_property
     def folds(self) -> dict[str, list[int]]:
         """Rows of ``clips`` that each fold holds out, by fold name."""
-        return protocols.folds(self.clips, self.split)
+        return protocols.folds(self.clips, self.data.split)
 
     @cached_property
     def targets(self) -> Tensor:
         """Class of every clip, (N,), on the CPU."""
-        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
+        return torch.tensor([self.data.classes.index(name) for name in self.clips["target"]])
 
 
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
-    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S
-    the ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
+    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S the
+    ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
     (B,), the class; ``clip`` (B,), the row of ``clips``.
 
     Args:
@@ -108,6 +107,7 @@ class FlowDataModule(LightningDataModule):
         self.classes = protocols.protocol(self.protocol).classes
         protocols.check_split(split)
         self.store: Batch = {}
+        self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0
         unknown = set(inputs) - set(self.available_inputs)
         if unknown:
@@ -170,15 +170,6 @@ class FlowDataModule(LightningDataModule):
     def usable_clips(self) -> pd.DataFrame:
         """The labelled clips of the protocol that can be used."""
         return self.label(self.all_clips)
-
-    def select(self) -> Selection:
-        """The clips that can be used now; ``prepare_data`` may find more that cannot."""
-        return Selection(protocols.without_outer(self.usable_clips(), self.split), self.split, self.classes)
-
-    @cached_property
-    def selection(self) -> Selection:
-        """What ``select`` gave last."""
-        return self.select()
 
     @property
     def clips(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from data_modules import DATASETS, data_module
-from data_modules.base import Batch
+from data_modules.base import Batch, Selection
 from data_modules.preparation import PreparedDataModule
 from data_modules.protocols import PROTOCOLS, protocol
 from data_modules.release.clip_table import Problem
@@ -104,7 +104,7 @@ class Composite(PreparedDataModule):
         """Fill the caches of all parts."""
         for part in self.parts.values():
             part.prepare_data()
-        self.selection = self.select()
+        self.selection = Selection(self)
 
     def load(self, clips: pd.DataFrame) -> Batch:
         tables = {name: clips.loc[clips["dataset"] == name] for name in self.parts}

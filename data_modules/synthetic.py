@@ -1,4 +1,4 @@
-"""Moving faces with a known flow: what every command falls back to where there is no licensed data."""
+"""Synthetic faces with a known flow: the default dataset, as no licence is needed."""
 
 from functools import cached_property
 from typing import ClassVar

@@ -1,9 +1,9 @@
-"""What the datasets of video clips share: clips are checked, faces aligned, flow is computed once and cached."""
+"""A database of video clips: what is cached of every clip, and how the cache is filled and read."""
 
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
 from functools import cached_property
@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from data_modules.base import Batch
+from data_modules.base import Batch, Selection
 from data_modules.cache import extract, extract_on_gpu, store
 from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
 from data_modules.processes.progress import counting
@@ -33,33 +33,34 @@ class VideoDataModule(ReleasedDataModule):
 
     # The cache
 
-    @cached_property
+    @property
     def folder(self) -> Path:
-        """The cache of this recipe and these data."""
-        recipe = {**self._recipe, "method": self.method, "backend": self.backend, "apex": self.apex}
-        recipe["flow_revision"] = flow.REVISION
-        return self._folder(f"{self.method}-{self.crop_size}", recipe)
+        """The cache of flow, onset and apex, for this recipe and these data."""
+        return self._folders[0]
 
-    @cached_property
+    @property
     def frames_folder(self) -> Path:
         """The cache of the input ``frames``."""
-        return self._folder(
-            f"frames{self.num_frames}-{self.crop_size}", {**self._recipe, "num_frames": self.num_frames}
-        )
+        return self._folders[1]
 
-    def _folder(self, name: str, recipe: dict) -> Path:
-        folder = self.cache / self.name / f"{name}-{store.digest(recipe)}"
-        self._recipes[folder] = recipe
-        return folder
+    @cached_property
+    def _folders(self) -> list[Path]:
+        return list(self._recipes)
 
     @cached_property
     def _recipes(self) -> dict[Path, dict]:
-        """What shapes the content of each folder."""
-        return {}
+        """The settings that each folder depends on."""
+        flows = {"method": self.method, "backend": self.backend, "apex": self.apex, "flow_revision": flow.REVISION}
+        recipes = {
+            f"{self.method}-{self.crop_size}": {**self._recipe, **flows},
+            f"frames{self.num_frames}-{self.crop_size}": {**self._recipe, "num_frames": self.num_frames},
+        }
+        folder = self.cache / self.name
+        return {folder / f"{name}-{store.digest(recipe)}": recipe for name, recipe in recipes.items()}
 
     @property
     def _recipe(self) -> dict:
-        """What shapes the content of both."""
+        """The settings that both folders depend on."""
         return {
             "dataset": self.name,
             "layout": self.layout,
@@ -95,15 +96,23 @@ class VideoDataModule(ReleasedDataModule):
             names = ", ".join(map(str, damaged[:3]))
             warnings.warn(f"{names}{more}: damaged, made again", stacklevel=2)
         if pending:
-            for folder in dict.fromkeys(work.target.parent for work in pending):
-                store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
-            fill = extract_on_gpu.run if self.backend == "torch" else extract.run
-            with counting(self.name) as count:
-                for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
-                    if why:
-                        store.write_text(reason(work), why)
-                    count(done, len(pending))
-            self.selection = self.select()
+            self._fill(pending)
+        self._report(clips)
+        self.selection = Selection(self)
+
+    def _fill(self, pending: Sequence[Preparation]) -> None:
+        """Write a file into the cache for each of these, or the reason why there is none."""
+        for folder in dict.fromkeys(work.target.parent for work in pending):
+            store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
+        fill = extract_on_gpu.run if self.backend == "torch" else extract.run
+        with counting(self.name) as count:
+            for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
+                if why:
+                    store.write_text(reason(work), why)
+                count(done, len(pending))
+
+    def _report(self, clips: Sequence) -> None:
+        """Say which clips, rows of the clip table, are left out, and how many are corrected."""
         lost = [problem for problem in self.problems if not problem.used]
         for row in clips:
             reasons = [reason(work).read_text() for work in self._preparations(row) if reason(work).exists()]
@@ -169,7 +178,7 @@ class VideoDataModule(ReleasedDataModule):
 
 
 def reason(work: Preparation) -> Path:
-    """File that stands in the cache for a clip that cannot be used; it says why."""
+    """The file in the cache that says why a clip cannot be used; it exists only then."""
     return work.target.with_suffix(".left_out")
 
 

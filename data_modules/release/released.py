@@ -1,4 +1,4 @@
-"""A database as its authors distribute it: the release that lies in a folder, its sheet, its clips."""
+"""A database as its authors distribute it: which release lies in the folder, its sheet, its clips."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -130,6 +130,7 @@ class ReleasedDataModule(PreparedDataModule):
             yield {**named, "emotion": named["emotion"].lower()}
 
     def _named(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The fields of a sheet or a folder, with subject and clip as in the clip table."""
         named = {**values, "subject": self.subject_name(values["subject"])}
         return {**named, "clip": self.clip_name(named)}
 

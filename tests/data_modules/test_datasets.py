@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data_modules import DATASETS
+from data_modules.base import Selection
 from data_modules.cache import extract, store
 from data_modules.composite import Composite
 from data_modules.protocols import PROTOCOLS
@@ -66,7 +67,7 @@ class TestContract:
         data.prepare_data()
         for split in ("loso", "groups2"):
             data.split = split
-            data.selection = data.select()
+            data.selection = Selection(data)
             tested = [row for rows in data.folds.values() for row in rows]
             assert sorted(tested) == list(range(len(data.clips)))
             held_out = [
