@@ -1,5 +1,8 @@
 """The data: one LightningDataModule per dataset, chosen by name."""
 
+from importlib import import_module
+from typing import Any
+
 DATASETS = {
     "synthetic": "data_modules.synthetic.Synthetic",
     "casme2": "data_modules.casme2.CASME2",
@@ -10,3 +13,9 @@ DATASETS = {
     "composite": "data_modules.composite.Composite",
     "flow_maps": "data_modules.flow_maps.FlowMaps",
 }
+
+
+def data_module(name: str) -> Any:
+    """Import the data module of a name in ``DATASETS``."""
+    module, _, kind = DATASETS[name].rpartition(".")
+    return getattr(import_module(module), kind)

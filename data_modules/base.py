@@ -1,4 +1,4 @@
-"""What every dataset shares: the protocol's clips as tensors on the device, folds, what is drawn for training."""
+"""The base of all data modules: clips of a protocol as tensors on the device, folds, training batches."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,33 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed % 2**63)
 
 
+class Selection:
+    """The clips of a data module that are used, and how they are split; looked up once, when it is first needed."""
+
+    def __init__(self, data: "FlowDataModule"):
+        self.data = data
+
+    @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The clip table; the column ``target`` is the class name."""
+        return protocols.without_outer(self.data.usable_clips(), self.data.split)
+
+    @cached_property
+    def folds(self) -> dict[str, list[int]]:
+        """Rows of ``clips`` that each fold holds out, by fold name."""
+        return protocols.folds(self.clips, self.data.split)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Class of every clip, (N,), on the CPU."""
+        return torch.tensor([self.data.classes.index(name) for name in self.clips["target"]])
+
+
 class FlowDataModule(LightningDataModule):
     """Clips of a protocol as flow maps, one subject held out.
 
-    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S
-    the ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
+    A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S the
+    ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
     (B,), the class; ``clip`` (B,), the row of ``clips``.
 
     Args:
@@ -51,6 +73,13 @@ class FlowDataModule(LightningDataModule):
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
     path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
     revision: ClassVar[tuple[int, ...]] = (2,)  # raised by hand when the same files give other tensors
+
+    own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
+    """Protocols by name, for labels that no protocol of ``protocols.py`` knows; they are known once it is imported."""
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        protocols.PROTOCOLS.update(cls.own_protocols)
 
     def __init__(
         self,
@@ -78,6 +107,7 @@ class FlowDataModule(LightningDataModule):
         self.classes = protocols.protocol(self.protocol).classes
         protocols.check_split(split)
         self.store: Batch = {}
+        self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0
         unknown = set(inputs) - set(self.available_inputs)
         if unknown:
@@ -137,15 +167,24 @@ class FlowDataModule(LightningDataModule):
         """The dataset's clip table."""
         return self.read_clips()
 
-    @cached_property
+    def usable_clips(self) -> pd.DataFrame:
+        """The labelled clips of the protocol that can be used."""
+        return self.label(self.all_clips)
+
+    @property
     def clips(self) -> pd.DataFrame:
         """The clips of the protocol that can be used; the column ``target`` is the class name."""
-        return protocols.without_outer(self.label(self.all_clips), self.split)
+        return self.selection.clips
 
-    @cached_property
+    @property
     def folds(self) -> dict[str, list[int]]:
         """Rows of ``clips`` that each fold holds out, by fold name."""
-        return protocols.folds(self.clips, self.split)
+        return self.selection.folds
+
+    @property
+    def targets(self) -> Tensor:
+        """Class of every clip, (N,), on the CPU."""
+        return self.selection.targets
 
     @cached_property
     def fingerprint(self) -> str:
@@ -188,11 +227,6 @@ class FlowDataModule(LightningDataModule):
         """Rows of the clips that the fold trains on."""
         held_out = set(self.folds[self.fold])
         return [row for row in range(len(self.clips)) if row not in held_out]
-
-    @cached_property
-    def targets(self) -> Tensor:
-        """Class of every clip, (N,), on the CPU."""
-        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
 
     @property
     def train_targets(self) -> Tensor:

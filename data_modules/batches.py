@@ -28,7 +28,7 @@ class Augmentation:
     shift: int
 
     def draw(self, clips: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """What happens to each of so many clips: tensors of that length, on the CPU."""
+        """Draw the changes of this many clips: tensors (clips,) by name, on the CPU."""
         changes = {"flipped": torch.rand(clips, generator=draws) < self.flip}
         if self.shift:
             offsets = torch.randint(-self.shift, self.shift + 1, (2, clips), generator=draws)
@@ -41,8 +41,8 @@ class Augmentation:
         inputs = {}
         for name in self.inputs:
             clips = batch[name]
-            chosen = changes["flipped"].view(-1, *[1] * (clips.ndim - 1))
-            clips = torch.where(chosen, MIRRORS[name](clips), clips)
+            flipped = changes["flipped"].view(-1, *[1] * (clips.ndim - 1))
+            clips = torch.where(flipped, MIRRORS[name](clips), clips)
             inputs[name] = shift(clips, changes["down"], changes["right"]) if self.shift else clips
         return {**batch, **inputs}
 
@@ -108,7 +108,7 @@ class Batches:
 
 
 class StackedBatches:
-    """Batches of many folds side by side, every tensor (F, B, ...): each fold's own stream, none of which ends.
+    """Endless batches of F folds side by side: every tensor is (F, B, ...), from each fold's own stream.
 
     Args:
         streams: The training batches of each fold; they share store, batch size and augmentation.
@@ -126,7 +126,7 @@ class StackedBatches:
                 yield {name: tensor.unflatten(0, (len(self.streams), -1)) for name, tensor in batch.items()}
 
     def _draw(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """The draws of some steps of all folds, (F B,) each, sent to the device together while it still computes."""
+        """The draws of ``AHEAD`` steps, a dict of tensors (F B,) for each step, sent to the device together."""
         steps = [[stream.draw() for stream in self.streams] for _ in range(AHEAD)]
         drawn = {"rows": torch.stack([torch.cat([rows for rows, _ in step]) for step in steps])}
         for name in steps[0][0][1]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mer import InputError
 
-NEGATIVE = ("negative", "positive", "surprise")
+THREE_CLASSES = ("negative", "positive", "surprise")
 
 
 @dataclass(frozen=True)
@@ -38,67 +38,59 @@ def _merge(**classes: str) -> dict[str, str]:
 
 _CASME2_3 = _merge(negative="disgust repression", positive="happiness", surprise="surprise")
 _SAMM_3 = _merge(negative="anger contempt disgust fear sadness", positive="happiness", surprise="surprise")
-_SMIC_3 = _same(*NEGATIVE)
-_CASME3_NEGATIVE = "disgust fear anger sad"
+_SMIC_3 = _same(*THREE_CLASSES)
+_CASME3_3 = _merge(negative="disgust fear anger sad", positive="happy", surprise="surprise")
+# Clips, subjects and clips per class of the real sheets under these three classes.
+_PARTS_3 = {
+    "casme2": (147, 24, (90, 32, 25)),
+    "samm": (133, 28, (92, 26, 15)),
+    "smic": (164, 16, (70, 51, 43)),
+    "casme3": (699, 88, (457, 55, 187)),
+}
+
+
+def _of_one(database: str, emotions: dict[str, str]) -> Protocol:
+    return Protocol(THREE_CLASSES, {database: emotions}, parts={database: _PARTS_3[database]})
+
 
 PROTOCOLS: dict[str, Protocol] = {
     # See, Yap, Li, Hong and Wang, "MEGC 2019: the second facial micro-expressions grand challenge", FG 2019.
     "megc2019": Protocol(
-        NEGATIVE,
+        THREE_CLASSES,
         {"casme2": _CASME2_3, "samm": _SAMM_3, "smic": _SMIC_3},
         left_out={
             ("casme2", "sub04", "EP12_01f"): "its apex is not annotated",
             ("casme2", "sub05", "EP09_05f"): "its apex is its onset",
         },
-        parts={
-            "casme2": (145, 24, (88, 32, 25)),
-            "samm": (133, 28, (92, 26, 15)),
-            "smic": (164, 16, (70, 51, 43)),
-        },
+        parts={"casme2": (145, 24, (88, 32, 25)), "samm": _PARTS_3["samm"], "smic": _PARTS_3["smic"]},
     ),
     "casme2-5": Protocol(
         ("happiness", "surprise", "disgust", "repression", "others"),
         {"casme2": _same("happiness", "surprise", "disgust", "repression", "others")},
         parts={"casme2": (246, 26, (32, 25, 63, 27, 99))},
     ),
-    "casme2-3": Protocol(NEGATIVE, {"casme2": _CASME2_3}, parts={"casme2": (147, 24, (90, 32, 25))}),
+    "casme2-3": _of_one("casme2", _CASME2_3),
     "samm-5": Protocol(
         ("anger", "happiness", "contempt", "surprise", "other"),
         {"samm": _same("anger", "happiness", "contempt", "surprise", "other")},
         parts={"samm": (136, 27, (57, 26, 12, 15, 26))},
     ),
-    "samm-3": Protocol(NEGATIVE, {"samm": _SAMM_3}, parts={"samm": (133, 28, (92, 26, 15))}),
-    "smic-3": Protocol(NEGATIVE, {"smic": _SMIC_3}, parts={"smic": (164, 16, (70, 51, 43))}),
+    "samm-3": _of_one("samm", _SAMM_3),
+    "smic-3": _of_one("smic", _SMIC_3),
     "casme3-7": Protocol(
         ("disgust", "surprise", "others", "fear", "anger", "sad", "happy"),
         {"casme3": _same("disgust", "surprise", "others", "fear", "anger", "sad", "happy")},
         parts={"casme3": (860, 94, (250, 187, 161, 86, 64, 57, 55))},
     ),
     "casme3-4": Protocol(
-        (*NEGATIVE, "others"),
-        {"casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise", others="others")},
+        (*THREE_CLASSES, "others"),
+        {"casme3": {**_CASME3_3, "others": "others"}},
         parts={"casme3": (860, 94, (457, 55, 187, 161))},
     ),
-    "casme3-3": Protocol(
-        NEGATIVE,
-        {"casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise")},
-        parts={"casme3": (699, 88, (457, 55, 187))},
-    ),
+    "casme3-3": _of_one("casme3", _CASME3_3),
     # Three classes over any union of the databases; of one database alone, all clips with such a label.
     "union-3": Protocol(
-        NEGATIVE,
-        {
-            "casme2": _CASME2_3,
-            "samm": _SAMM_3,
-            "smic": _SMIC_3,
-            "casme3": _merge(negative=_CASME3_NEGATIVE, positive="happy", surprise="surprise"),
-        },
-        parts={
-            "casme2": (147, 24, (90, 32, 25)),
-            "samm": (133, 28, (92, 26, 15)),
-            "smic": (164, 16, (70, 51, 43)),
-            "casme3": (699, 88, (457, 55, 187)),
-        },
+        THREE_CLASSES, {"casme2": _CASME2_3, "samm": _SAMM_3, "smic": _SMIC_3, "casme3": _CASME3_3}, parts=_PARTS_3
     ),
 }
 
@@ -146,16 +138,15 @@ def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.Da
         return rules.emotions[of].get(row["emotion"]) if of in rules.emotions else None
 
     targets = [target(row) for _, row in clips.iterrows()]
-    chosen = clips.assign(target=targets)
-    chosen = chosen[[value is not None for value in targets]].reset_index(drop=True)
-    if chosen.empty:
+    selected = clips.assign(target=targets)[[value is not None for value in targets]].reset_index(drop=True)
+    if selected.empty:
         known = sorted({emotion for emotions in rules.emotions.values() for emotion in emotions})
-        found = sorted(set(clips["emotion"].astype(str)))
+        present = sorted(set(clips["emotion"].astype(str)))
         raise InputError(
             f"no clip takes part in protocol '{name}', which knows {', '.join(known)}; "
-            f"the data have {', '.join(found) or 'no clips'}. Choose another with --protocol."
+            f"the data have {', '.join(present) or 'no clips'}. Choose another with --protocol."
         )
-    return chosen
+    return selected
 
 
 def is_split(name: str) -> bool:
@@ -197,10 +188,10 @@ def without_outer(clips: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def check_split(name: str) -> None:
-    """Refuse a split that there is not.
+    """Raise an error that lists the known splits if there is no split of this name.
 
     Raises:
-        InputError: With those that there are.
+        InputError: If it is unknown.
     """
     if not is_split(name):
         known = ", ".join(f"{split} ({text})" for split, text in SPLITS.items())

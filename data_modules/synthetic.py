@@ -1,4 +1,4 @@
-"""Moving faces with a known flow: what every command falls back to where there is no licensed data."""
+"""Synthetic faces with a known flow: the default dataset, as no licence is needed."""
 
 from functools import cached_property
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 from data_modules.casme2 import CASME2
 from data_modules.processes.progress import clip_progress
 from data_modules.processes.whole_files import remove_abandoned
-from data_modules.release.detect import Found
+from data_modules.release.detect import Release
 from data_modules.synthesis.synthesize import synthesize
 from mer import InputError
 
@@ -24,7 +24,7 @@ class Synthetic(CASME2):
     database: ClassVar[str] = "casme2"
 
     @cached_property
-    def found(self) -> Found:
+    def release(self) -> Release:
         """The folder's release; the folder is made where none is named and there is none."""
         if not self.root_is_given:
             remove_abandoned(self.root.parent, of=self.root.name)
@@ -35,4 +35,4 @@ class Synthetic(CASME2):
                 except InputError:
                     if not self.root.exists():
                         raise  # else another process has made it meanwhile, the same to the byte
-        return super().found
+        return super().release

@@ -1,22 +1,20 @@
-"""What the datasets of video clips share: clips are checked, faces aligned, flow is computed once and cached."""
+"""A database of video clips: what is cached of every clip, and how the cache is filled and read."""
 
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import pandas as pd
 import torch
 import yaml
 from torch import Tensor
 
-from data_modules import protocols
-from data_modules.base import Batch
+from data_modules.base import Batch, Selection
 from data_modules.cache import extract, extract_on_gpu, store
 from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
 from data_modules.processes.progress import clip_progress
@@ -27,82 +25,42 @@ from mer.transforms import resize
 
 
 class VideoDataModule(ReleasedDataModule):
-    """Clips as folders of frames, as their authors distribute them.
-
-    Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, S, S), and
-    ``frames``, (B, num_frames, 3, S, S), with S the ``input_size``.
+    """One database of clips as its authors distribute it, with a cache of flow and pictures.
 
     Args:
-        cache: Folder of the cache.
-        workers: Processes that fill it.
-        crop_size: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
-        num_frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
-        method: Optical flow, see ``mer.flow``.
-        backend: What computes it: ``opencv`` in processes on the CPU, ``torch`` in batches on all GPUs (TV-L1 alone);
-            ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
-        apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
-        head_motion: ``removed`` takes the rigid motion of the head out of the flow.
-        kwargs: As in ``FlowDataModule``.
+        kwargs: As in ``PreparedDataModule``.
     """
-
-    available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
-    path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
-    revision: ClassVar[tuple[int, ...]] = (*ReleasedDataModule.revision, flow.REVISION, extract.REVISION)
-
-    def __init__(
-        self,
-        cache: str = "cache",
-        workers: int = 1,
-        crop_size: int = 128,
-        num_frames: int = 6,
-        method: Literal["tvl1", "farneback", "dis"] = "tvl1",
-        backend: Literal["auto", "opencv", "torch"] = "auto",
-        apex: Literal["sheet", "spotted"] = "sheet",
-        head_motion: Literal["kept", "removed"] = "kept",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        if backend == "torch" and method != "tvl1":
-            raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
-        if num_frames < 2 or num_frames % 2 or crop_size < flow.SMALLEST:
-            raise InputError(
-                f"num_frames {num_frames} must be even, as frames are read in pairs, and 2 or more; crop_size "
-                f"{crop_size} must be {flow.SMALLEST} or more, the least that flow is computed on"
-            )
-        self.cache, self.workers, self.crop_size, self.num_frames = Path(cache), workers, crop_size, num_frames
-        self.method: Literal["tvl1", "farneback", "dis"] = method
-        self.backend = extract_on_gpu.resolve(backend, method, torch.cuda.is_available())
-        self.apex, self.head_motion = apex, head_motion
 
     # The cache
 
-    @cached_property
+    @property
     def folder(self) -> Path:
-        """The cache of this recipe and these data."""
-        recipe = {**self._recipe, "method": self.method, "backend": self.backend, "apex": self.apex}
-        recipe["flow_revision"] = flow.REVISION
-        return self._folder(f"{self.method}-{self.crop_size}", recipe)
+        """The cache of flow, onset and apex, for this recipe and these data."""
+        return self._folders[0]
 
-    @cached_property
+    @property
     def frames_folder(self) -> Path:
         """The cache of the input ``frames``."""
-        return self._folder(
-            f"frames{self.num_frames}-{self.crop_size}", {**self._recipe, "num_frames": self.num_frames}
-        )
+        return self._folders[1]
 
-    def _folder(self, name: str, recipe: dict) -> Path:
-        folder = self.cache / self.name / f"{name}-{store.digest(recipe)}"
-        self._recipes[folder] = recipe
-        return folder
+    @cached_property
+    def _folders(self) -> list[Path]:
+        return list(self._recipes)
 
     @cached_property
     def _recipes(self) -> dict[Path, dict]:
-        """What shapes the content of each folder."""
-        return {}
+        """The settings that each folder depends on."""
+        flows = {"method": self.method, "backend": self.backend, "apex": self.apex, "flow_revision": flow.REVISION}
+        recipes = {
+            f"{self.method}-{self.crop_size}": {**self._recipe, **flows},
+            f"frames{self.num_frames}-{self.crop_size}": {**self._recipe, "num_frames": self.num_frames},
+        }
+        folder = self.cache / self.name
+        return {folder / f"{name}-{store.digest(recipe)}": recipe for name, recipe in recipes.items()}
 
     @property
     def _recipe(self) -> dict:
-        """What shapes the content of both."""
+        """The settings that both folders depend on."""
         return {
             "dataset": self.name,
             "layout": self.layout,
@@ -112,8 +70,7 @@ class VideoDataModule(ReleasedDataModule):
             "data": self.fingerprint,
         }
 
-    @cached_property
-    def clips(self) -> pd.DataFrame:
+    def usable_clips(self) -> pd.DataFrame:
         """The clips of the protocol less those that ``prepare_data`` could not use.
 
         The column ``cached`` is a clip's file below the cache.
@@ -122,7 +79,7 @@ class VideoDataModule(ReleasedDataModule):
         usable = [not any(reason(work).exists() for work in self._preparations(row)) for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
-        clips = protocols.without_outer(clips.loc[usable].reset_index(drop=True), self.split)
+        clips = clips.loc[usable].reset_index(drop=True)
         return clips.assign(cached=[self._file(row).relative_to(self.cache).as_posix() for row in rows(clips)])
 
     def prepare_data(self) -> None:
@@ -139,16 +96,23 @@ class VideoDataModule(ReleasedDataModule):
             names = ", ".join(map(str, damaged[:3]))
             warnings.warn(f"{names}{more}: damaged, made again", stacklevel=2)
         if pending:
-            for folder in dict.fromkeys(work.target.parent for work in pending):
-                store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
-            fill = extract_on_gpu.run if self.backend == "torch" else extract.run
-            with clip_progress(self.name) as count:
-                for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
-                    if why:
-                        store.write_text(reason(work), why)
-                    count(done, len(pending))
-            for name in ("clips", "folds"):
-                self.__dict__.pop(name, None)
+            self._fill(pending)
+        self._report(clips)
+        self.selection = Selection(self)
+
+    def _fill(self, pending: Sequence[Preparation]) -> None:
+        """Write a file into the cache for each of these, or the reason why there is none."""
+        for folder in dict.fromkeys(work.target.parent for work in pending):
+            store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
+        fill = extract_on_gpu.run if self.backend == "torch" else extract.run
+        with clip_progress(self.name) as count:
+            for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
+                if why:
+                    store.write_text(reason(work), why)
+                count(done, len(pending))
+
+    def _report(self, clips: Sequence) -> None:
+        """Say which clips, rows of the clip table, are left out, and how many are corrected."""
         lost = [problem for problem in self.problems if not problem.used]
         for row in clips:
             reasons = [reason(work).read_text() for work in self._preparations(row) if reason(work).exists()]
@@ -199,22 +163,22 @@ class VideoDataModule(ReleasedDataModule):
             yield FramesPreparation(**self._from(row), target=target, count=self.num_frames)
 
     def _flow_preparation(self, row) -> FlowPreparation:
-        apex = self.footage(row).apex if self.apex == "sheet" else None
+        apex = self.clip_frames(row).apex if self.apex == "sheet" else None
         method = self.method if self.backend == "opencv" else None
         return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=method)
 
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""
         return {
-            "frames": tuple((frame.number, frame.path) for frame in self.footage(row).frames),
+            "frames": tuple((frame.number, frame.path) for frame in self.clip_frames(row).frames),
             "size": self.crop_size,
-            "registered": self.found.registered,
+            "registered": self.release.registered,
             "remove_head_motion": self.head_motion == "removed",
         }
 
 
 def reason(work: Preparation) -> Path:
-    """File that stands in the cache for a clip that cannot be used; it says why."""
+    """The file in the cache that says why a clip cannot be used; it exists only then."""
     return work.target.with_suffix(".left_out")
 
 

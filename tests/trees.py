@@ -5,10 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openpyxl
 
 from data_modules.cache import store
 from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
+from data_modules.synthesis.layouts import layout
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -25,18 +25,18 @@ CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
 
 def prepare_without_faces(preparations: Iterable[Preparation], workers: int) -> Iterator[None]:
     """Fill a cache without looking for faces in noise; the values tell which frame was taken."""
-    for one in preparations:
-        numbers, side = [number for number, _ in one.frames], one.size
+    for work in preparations:
+        numbers, side = [number for number, _ in work.frames], work.size
         assert numbers == sorted(numbers) and len(numbers) > 1
-        if isinstance(one, FramesPreparation):
-            strip = np.arange(one.count, dtype=np.uint8)[:, None, None, None]
-            tensors = {"frames": np.broadcast_to(strip, (one.count, 3, side, side))}
+        if isinstance(work, FramesPreparation):
+            strip = np.arange(work.count, dtype=np.uint8)[:, None, None, None]
+            tensors = {"frames": np.broadcast_to(strip, (work.count, 3, side, side))}
         else:
-            assert isinstance(one, FlowPreparation) and (one.apex is None or one.apex in numbers[1:])
-            tensors = {"flow": np.full((3, side, side), one.apex or 0, np.float32)}
+            assert isinstance(work, FlowPreparation) and (work.apex is None or work.apex in numbers[1:])
+            tensors = {"flow": np.full((3, side, side), work.apex or 0, np.float32)}
             tensors |= {name: np.full((3, side, side), len(name), np.uint8) for name in ("onset", "apex")}
-            tensors["apex_frame"] = np.array([one.apex or numbers[-1]])
-        store.write(one.target, tensors)
+            tensors["apex_frame"] = np.array([work.apex or numbers[-1]])
+        store.write(work.target, tensors)
         yield None
 
 
@@ -47,14 +47,8 @@ def write_frames(folder: Path, names: Iterable[str]) -> None:
 
 
 def write_workbook(path: Path, sheets: dict[str, Sequence[Sequence]]) -> Path:
-    book = openpyxl.Workbook()
-    book.remove(book.worksheets[0])
-    for title, rows in sheets.items():
-        sheet = book.create_sheet(title)
-        for row in rows:
-            sheet.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    book.save(path)
+    layout.write_workbook(path, sheets)
     return path
 
 
@@ -67,10 +61,8 @@ def casme2_rows(subjects: int = 3, clips: int = 5) -> list[tuple]:
     ]
 
 
-CASME2_HEADER = (
-    *("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame"),
-    *(None, "Action Units", "Estimated Emotion"),
-)
+CASME2_HEADER = ("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units",
+                 "Estimated Emotion")  # fmt: skip
 
 
 def casme2(
@@ -95,41 +87,19 @@ def casme2(
 
 
 def samm(root: Path, before: int = 13, folder: str = "SAMM") -> Path:
-    header = (
-        "Subject",
-        "Filename",
-        "Inducement Code",
-        "Onset Frame",
-        "Apex Frame",
-        "Offset Frame",
-        "Duration",
-        "Micro",
-    )
+    header = ("Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame", "Duration",
+              "Micro", "Action Units", "Estimated Emotion", "Objective Classes")  # fmt: skip
     rows = [
-        (
-            f"{s:03d}",
-            f"{s:03d}_{c}_1",
-            c,
-            998 + c,
-            1000 + c,
-            1003 + c,
-            "=F15-D15+1",
-            "Micro - 1/2",
-            "12+15 ",
-            emotion,
-            3,
-        )
+        (f"{s:03d}", f"{s:03d}_{c}_1", c, 998 + c, 1000 + c, 1003 + c, "=F15-D15+1", "Micro", "12+15 ", emotion, 3)
         for s in (6, 7, 11)
         for c, emotion in enumerate(EMOTIONS["samm"], start=1)
     ]
     text = [("SAMM Dataset - Master FACS Codes",), *[(f"note {n}", None, "Subject") for n in range(before - 1)]]
-    header = (*header, "Action Units", "Estimated Emotion", "Objective Classes")
     write_workbook(root / "SAMM_Micro_FACS_Codes_v2.xlsx", {"MICRO_ONLY": [*text[:before], header, *rows]})
     for row in rows:
         digits = 4 + row[2] % 2
-        write_frames(
-            root / folder / row[0] / row[1], [f"{row[0]}_{n:0{digits}d}.jpg" for n in range(row[3], row[5] + 1)]
-        )
+        names = [f"{row[0]}_{n:0{digits}d}.jpg" for n in range(row[3], row[5] + 1)]
+        write_frames(root / folder / row[0] / row[1], names)
     (root / folder / "006" / "Thumbs.db").write_bytes(b"no image")
     return root
 
@@ -146,19 +116,8 @@ def smic(root: Path, camera: str = "SMIC_all_raw/HS", frame: str = "image{}.bmp"
 
 def smic_extended(root: Path) -> Path:
     folder = root / "SMIC-E_raw image/HS_long/SMIC-HS-E"
-    header = (
-        "Subject",
-        "Filename",
-        None,
-        "OnsetF",
-        "OffsetF",
-        "Onset2F",
-        "Offset2F",
-        None,
-        "FirstF",
-        "LastF",
-        "Emotion",
-    )
+    header = ("Subject", "Filename", None, "OnsetF", "OffsetF", "Onset2F", "Offset2F", None, "FirstF", "LastF",
+              "Emotion")  # fmt: skip
     rows = []
     for s in (1, 3, 12):
         for c, emotion in enumerate(EMOTIONS["smic"]):

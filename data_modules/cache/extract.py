@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_modules.cache.store import write
 from data_modules.processes import pool as processes
 from data_modules.processes.pool import Failure
-from data_modules.release.clip_table import read_image
+from data_modules.release.frame_files import read_image
 from mer import InputError
 from mer.flow import flow_map, grey
 from mer.preprocessing import apex as apexes
@@ -33,7 +33,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What to compute of one clip, and where it goes.
+    """The work that puts one clip into the cache.
 
     Attributes:
         frames: Number and file of every frame from onset to offset, in order; the first one is the onset.
@@ -132,8 +132,8 @@ class FlowPreparation(Preparation):
 
     Attributes:
         apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
-        method: Optical flow, see ``mer.flow``; None if it is computed elsewhere, see ``device_flow``: then in place
-            of ``flow`` stands ``pair``, uint8 (2, size, size), the two faces in grey.
+        method: Optical flow, see ``mer.flow``; None if ``extract_on_gpu`` computes it: then ``pair``, uint8
+            (2, size, size), the two faces in grey, is in the place of ``flow``.
     """
 
     apex: int | None
@@ -239,7 +239,7 @@ def spread(
     count = max(1, min(workers, len(preparations)))
     done: dict[int, Outcome] = {}
     following = 0
-    jobs = [(one,) for one in preparations]
+    jobs = [(preparation,) for preparation in preparations]
     with closing(processes.run(function, jobs, [(_begin, ())] * count)) as ended:
         for index, outcome in ended:
             if isinstance(outcome, Failure):
@@ -250,10 +250,11 @@ def spread(
                 following += 1
 
 
-def _lost(one: Preparation, failure: Failure, count: int) -> Exception:
+def _lost(preparation: Preparation, failure: Failure, count: int) -> Exception:
+    """What to raise for a clip whose preparation failed in ``count`` processes."""
     if not failure.expected:
         return failure.error()
-    clip = one.frames[0][1].parent if one.frames else one.target
+    clip = preparation.frames[0][1].parent if preparation.frames else preparation.target
     return InputError(
         f"{clip}: preparing this clip failed twice: {failure.reason}. If {count} processes use up the memory, run it "
         "again with fewer --workers; what is prepared is kept"

@@ -122,7 +122,7 @@ def devices() -> list[Device]:
 
 
 def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | None]:
-    """Run preparations as ``frames.run`` does, with the flow of those that leave it open computed on ``devices``.
+    """Run preparations as ``extract.run`` does, but compute the flow that they leave out on ``devices``.
 
     Processes decode, find faces and align; whole batches of crops go to the devices, as many to each as it computes at
     once, while the next are gathered. At most these batches and two more are held.
@@ -142,7 +142,7 @@ def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | Non
 
 
 def finish_all(computed: Iterable[Computed], devices: Sequence[Device]) -> Iterator[str | None]:
-    """Compute what flow is missing, in batches that the devices share, and write every clip's file.
+    """Compute the flow that is missing, in batches shared out among the devices, and write every clip's file.
 
     Args:
         computed: Clips, in any order.
@@ -152,9 +152,9 @@ def finish_all(computed: Iterable[Computed], devices: Sequence[Device]) -> Itera
         The outcome of each, in order, as ``run``.
     """
     turns = max(device.at_once for device in devices)
-    places = [device for turn in range(turns) for device in devices if turn < device.at_once]
+    slots = [device for turn in range(turns) for device in devices if turn < device.at_once]
     free: SimpleQueue[Device] = SimpleQueue()
-    for device in places:
+    for device in slots:
         free.put(device)
 
     def on_free_device(batch: Sequence[Computed]) -> list[str | None]:
@@ -165,11 +165,11 @@ def finish_all(computed: Iterable[Computed], devices: Sequence[Device]) -> Itera
             free.put(device)
 
     source, waiting = iter(computed), deque[Future[list[str | None]]]()
-    pool = ThreadPoolExecutor(len(places))
+    pool = ThreadPoolExecutor(len(slots))
     try:
         while batch := list(islice(source, BATCH)):
             waiting.append(pool.submit(on_free_device, batch))
-            if len(waiting) > len(places):
+            if len(waiting) > len(slots):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -181,7 +181,7 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     """Compute the flow of a batch of clips on one device, and write their files.
 
     Args:
-        batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``frames.FlowPreparation``.
+        batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``extract.FlowPreparation``.
         device: It waits for its turn there.
 
     Returns:
@@ -190,10 +190,10 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     Raises:
         InputError: If the cache cannot be written, or the memory of the device does not suffice.
     """
-    open_ones = [tensors for _, tensors in batch if isinstance(tensors, dict) and "pair" in tensors]
-    if open_ones:
-        flows = device.flow(np.stack([tensors["pair"] for tensors in open_ones]))
-        for tensors, flow in zip(open_ones, flows):
+    without_flow = [tensors for _, tensors in batch if isinstance(tensors, dict) and "pair" in tensors]
+    if without_flow:
+        flows = device.flow(np.stack([tensors["pair"] for tensors in without_flow]))
+        for tensors, flow in zip(without_flow, flows):
             del tensors["pair"]
             tensors["flow"] = with_strain(flow)
     outcomes: list[str | None] = []

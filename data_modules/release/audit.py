@@ -11,14 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.release import detect
-from data_modules.release.clip_table import COLUMNS, Erratum, Frame, Problem, damage, is_number, is_plain, list_frames
-from data_modules.release.detect import Found
+from data_modules.release.clip_table import COLUMNS, Erratum, Problem, is_number, is_plain
+from data_modules.release.detect import Release
+from data_modules.release.frame_files import Frame, damage, list_frames
 
 NUMBERS = ("onset", "apex", "offset")
 
 
 @dataclass(frozen=True)
-class Footage:
+class ClipFrames:
     """The frames of one clip that exist and open.
 
     Attributes:
@@ -31,93 +32,91 @@ class Footage:
 
 
 @dataclass
-class Curated:
-    """What has come out.
+class Audit:
+    """What an audit gives.
 
     Attributes:
         clips: The clip table; ``apex`` is ``<NA>`` where it has to be spotted.
-        footage: Frames by (subject, clip).
+        frames: By (subject, clip).
         problems: What was wrong, in the order of the sheet.
     """
 
     clips: pd.DataFrame
-    footage: dict[tuple[str, str], Footage]
+    frames: dict[tuple[str, str], ClipFrames]
     problems: list[Problem]
 
 
 @dataclass
-class Curator:
-    """Checks the clips of one folder, row by row.
+class Auditor:
+    """Checks the clips of one release, row by row.
 
     Args:
         dataset: As in the clip table.
-        found: The variant that lies there.
-        places: Folder of frames by key, see ``folders.key``.
+        release: The release that lies in the folder.
+        folders: Folder of frames by key, see ``detect.key``.
         emotions: Those that the dataset knows.
         errata: Corrections of the sheet.
+        problems: Those that are known already; more are added.
     """
 
     dataset: str
-    found: Found
-    places: Mapping[tuple[str, ...], Path]
+    release: Release
+    folders: Mapping[tuple[str, ...], Path]
     emotions: Iterable[str]
     errata: Iterable[Erratum] = ()
     problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self):
         self._list, self._damage = cache(list_frames), cache(damage)  # several clips may lie in one video
-        self._corrections = {(one.subject, one.clip, one.field): one for one in self.errata}
+        self._corrections = {(erratum.subject, erratum.clip, erratum.field): erratum for erratum in self.errata}
         self._row_of: dict[tuple[str, str], str] = {}
 
-    def run(self, rows: Iterable[Mapping[str, str]], frames_per_second: int) -> Curated:
+    def audit(self, rows: Iterable[Mapping[str, str]], frames_per_second: int) -> Audit:
         """Check every row.
 
         Args:
-            rows: Texts by column: ``row, subject, clip, onset, apex, offset, emotion, objective_class,
-                action_units`` and what else leads to the folder. Empty onset and offset: the first and last frame.
+            rows: Texts by column: ``row, subject, clip, onset, apex, offset, emotion, objective_class, action_units``
+                and what else leads to the folder. Empty onset and offset: the first and last frame.
             frames_per_second: As in the clip table.
         """
-        table, footage, labelled = [], {}, set()
-        if not self.found.variant.names_apex:
+        variant, table, frames, labelled = self.release.variant, [], {}, set()
+        if not variant.names_apex:
             self.problems.append(
                 Problem(self.dataset, "", "every clip", "this release names no apex", "it is spotted", True)
             )
         for row in rows:
             texts = dict(row)
-            self._reasons: list[str] = []
-            self._changes: list[tuple[str, str]] = []
-            labelled.add(detect.key(self.found.variant, texts))
+            self._reasons: list[str] = []  # why the clip is left out
+            self._changes: list[tuple[str, str]] = []  # what is wrong, and what is done about it
+            labelled.add(detect.key(variant, texts))
             usable, numbers = self._check(texts)
-            labelled.add(detect.key(self.found.variant, texts))  # an erratum may have changed the onset
+            labelled.add(detect.key(variant, texts))  # an erratum may have changed the onset
             subject, clip = texts["subject"] or "?", texts["clip"] or f"row {texts['row']}"
             if usable is None or self._reasons:
-                self.problems += [
-                    Problem(self.dataset, subject, clip, what, "left out", False) for what in self._reasons
-                ]
-                continue
-            self.problems += [
-                Problem(self.dataset, subject, clip, what, action, True) for what, action in self._changes
-            ]
-            table.append({**texts, **numbers, "folder": str(usable.frames[0].path.parent)})
-            footage[subject, clip] = usable
-        self._unlabelled(labelled)
+                actions = [(reason, "left out", False) for reason in self._reasons]
+            else:
+                actions = [(*change, True) for change in self._changes]
+                table.append({**texts, **numbers, "folder": str(usable.frames[0].path.parent)})
+                frames[subject, clip] = usable
+            self.problems += [Problem(self.dataset, subject, clip, *action) for action in actions]
+        self._list_unlabelled(labelled)
         clips = pd.DataFrame(table, columns=list(COLUMNS)).assign(
-            dataset=self.dataset, frames_per_second=self.found.variant.frames_per_second or frames_per_second
+            dataset=self.dataset, frames_per_second=variant.frames_per_second or frames_per_second
         )
         clips = clips.astype(dict.fromkeys(("onset", "offset"), "int64") | {"apex": "Int64"})
-        return Curated(clips, footage, self.problems)
+        return Audit(clips, frames, self.problems)
 
-    def _check(self, texts: dict[str, str]) -> tuple[Footage | None, dict[str, int | None]]:
-        """The clip's footage and numbers; reasons and changes are noted."""
+    def _check(self, texts: dict[str, str]) -> tuple[ClipFrames | None, dict[str, int | None]]:
+        """The clip's frames and frame numbers; notes reasons and changes."""
         for name in ("subject", "clip"):
             if not is_plain(texts[name]):
                 shown = f"'{texts[name]}' is no plain name" if texts[name] else "is empty"
                 self._reasons.append(f"row {texts['row']}: the {name} {shown}")
         if texts["emotion"] not in self.emotions:
             self._reasons.append(f"emotion '{texts['emotion']}' is none of {', '.join(self.emotions)}")
-        place = self._place(texts)
+        folder = self._folder(texts)
         self._correct(texts)
-        place = place or self._place(texts)
+        folder = folder or self._folder(texts)
         identity = (texts["subject"].lower(), texts["clip"].lower())
         first = self._row_of.setdefault(identity, texts["row"])
         if first != texts["row"] and texts["clip"]:
@@ -125,31 +124,32 @@ class Curator:
         for name in ("onset", "offset"):
             if texts[name] and not is_number(texts[name]):
                 self._reasons.append(f"{name} '{texts[name]}' is no frame number")
-        if place is None and texts["subject"] and texts["clip"]:
-            self._reasons.append(f"there is no folder of its frames in {self.found.folder}")
-        if self._reasons or place is None:
+        if folder is None and texts["subject"] and texts["clip"]:
+            self._reasons.append(f"there is no folder of its frames in {self.release.folder}")
+        if self._reasons or folder is None:
             return None, {}
         try:
-            frames = self._list(place)
+            frames = self._list(folder)
         except OSError as error:
-            self._reasons.append(f"{place} cannot be read ({error.strerror})")
+            self._reasons.append(f"{folder} cannot be read ({error.strerror})")
             return None, {}
         if not frames:
-            self._reasons.append(f"{place} holds no image")
+            self._reasons.append(f"{folder} holds no image")
             return None, {}
         onset = int(texts["onset"] or frames[0].number)
         offset = int(texts["offset"] or frames[-1].number)
         if offset <= onset:
             self._reasons.append(f"offset {offset} is not after onset {onset}")
             return None, {}
-        apex = self._apex(texts["apex"], onset, offset) if self.found.variant.names_apex else None
-        usable = self._footage(frames, onset, apex, offset)
+        apex = self._apex(texts["apex"], onset, offset) if self.release.variant.names_apex else None
+        usable = self._clip_frames(frames, onset, apex, offset)
         return usable, {"onset": onset, "apex": usable and usable.apex and apex, "offset": offset}
 
-    def _place(self, texts: dict[str, str]) -> Path | None:
-        return self.places.get(detect.key(self.found.variant, texts))
+    def _folder(self, texts: dict[str, str]) -> Path | None:
+        return self.folders.get(detect.key(self.release.variant, texts))
 
     def _correct(self, texts: dict[str, str]) -> None:
+        """Apply the errata of this row."""
         for name in NUMBERS:
             erratum = self._corrections.get((texts["subject"], texts["clip"], name))
             if erratum and texts[name] == erratum.was:
@@ -170,7 +170,7 @@ class Curator:
             self._changes.append((what, "it is spotted"))
         return None
 
-    def _footage(self, frames: list[Frame], onset: int, apex: int | None, offset: int) -> Footage | None:
+    def _clip_frames(self, frames: list[Frame], onset: int, apex: int | None, offset: int) -> ClipFrames | None:
         """The frames from onset to offset that open; the nearest where one of the three is missing."""
         inside = [frame for frame in frames if onset <= frame.number <= offset]
         damaged = {frame.number: self._damage(frame) for frame in inside if self._damage(frame)}
@@ -183,10 +183,10 @@ class Curator:
         # Just outside the clip may lie a frame that is nearer to a missing onset or offset than any inside.
         before = [frame for frame in frames if frame.number < onset][-1:]
         after = [frame for frame in frames if frame.number > offset][:1]
-        chosen = [frame for frame in (*before, *whole, *after) if not self._damage(frame)]
-        first, last = _nearest(chosen, onset), _nearest(chosen, offset)
-        chosen = [frame for frame in chosen if first <= frame.number <= last]
-        used = None if apex is None else _nearest(chosen, apex)
+        kept = [frame for frame in (*before, *whole, *after) if not self._damage(frame)]
+        first, last = _nearest(kept, onset), _nearest(kept, offset)
+        kept = [frame for frame in kept if first <= frame.number <= last]
+        used = None if apex is None else _nearest(kept, apex)
         if damaged:
             shown = ", ".join(f"{number} {what}" for number, what in list(damaged.items())[:5])
             more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
@@ -200,15 +200,16 @@ class Curator:
         for name, wanted, taken in (("onset", onset, first), ("apex", apex, used), ("offset", offset, last)):
             if taken is not None and wanted != taken:
                 self._changes.append((f"frame {wanted}, the {name}, cannot be used", f"frame {taken} is taken"))
-        return Footage(tuple(chosen), used)
+        return ClipFrames(tuple(kept), used)
 
-    def _unlabelled(self, labelled: set[tuple[str, ...]]) -> None:
-        names = detect.fields(self.found.variant)
+    def _list_unlabelled(self, labelled: set[tuple[str, ...]]) -> None:
+        """Note the folders of frames that no row names."""
+        names = detect.fields(self.release.variant)
         if "clip" not in names and "onset" not in names:
             return  # whole videos: most hold no micro-expression
-        for key, path in self.places.items():
+        for key, path in self.folders.items():
             if key not in labelled:
-                where = path.relative_to(self.found.folder)
+                where = path.relative_to(self.release.folder)
                 what = f"folder {where} has no label"
                 self.problems.append(Problem(self.dataset, key[0], "_".join(key[1:]), what, "not used", False))
 

@@ -1,4 +1,4 @@
-"""Which release of a dataset lies in a folder, found by looking, and where each clip's frames are."""
+"""Which release of a dataset lies in a folder, and where the frames of each clip are."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_modules.release.clip_table import IMAGE_SUFFIXES
+from data_modules.release.frame_files import IMAGE_SUFFIXES
 from data_modules.release.sheets import Sheet
 
 _MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
@@ -49,11 +49,11 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A variant that lies in a folder.
+class Release:
+    """A release that lies in a folder.
 
     Attributes:
-        variant: Which.
+        variant: Which release it is.
         folder: Its own folder, which holds one folder per subject or clip.
         registered: Whether its frames are crops that have been aligned already.
     """
@@ -71,37 +71,40 @@ class Found:
         yield from _walk(self.folder, self.variant.pattern(subject))
 
 
-def look(root: Path, variants: Sequence[Variant], subject: str) -> list[Found]:
-    """The variants that lie in, or just below, a folder; the one to use first: raw before cropped, then as declared.
+def find_releases(root: Path, variants: Sequence[Variant], subject: str) -> list[Release]:
+    """The releases in a folder or below it; the first is the one to use: raw before cropped, then as declared.
 
     Args:
-        root: Where to look; the variant's folder may be this one or up to five levels below.
-        variants: Those that there are.
+        root: Where to look; a release may lie here or up to five levels below.
+        variants: The releases that are known.
         subject: Pattern of a subject's name.
     """
-    found = []
-    ways = [variant.pattern(subject) for variant in variants]
-    for depth, folder, names in _folders(root, [patterns[0] for patterns in ways]):
-        for order, (variant, patterns) in enumerate(zip(variants, ways, strict=True)):
+    candidates = []
+    all_patterns = [variant.pattern(subject) for variant in variants]
+    for depth, folder, names in _folders(root, [patterns[0] for patterns in all_patterns]):
+        for order, (variant, patterns) in enumerate(zip(variants, all_patterns, strict=True)):
             if not any(patterns[0].fullmatch(name) for name in names):
                 continue
-            way = [part.lower() for part in (root.resolve().name, *folder.relative_to(root).parts)]
-            place = next((i for i, name in enumerate(variant.inside) if name.lower() in way), -1)
+            names_above = [part.lower() for part in (root.resolve().name, *folder.relative_to(root).parts)]
+            place = next((i for i, name in enumerate(variant.inside) if name.lower() in names_above), -1)
             if variant.inside and place < 0:
                 continue
             image = _first_image(folder, patterns)
             if image is not None:
-                registered = image.name.lower().startswith("reg_") or any("crop" in part for part in way)
-                found.append(((registered, order, place, depth, str(folder)), Found(variant, folder, registered)))
-    found.sort(key=lambda pair: pair[0])
-    unique = {one.folder: one for _, one in reversed(found)}  # a folder counts once, as the first that it can be
-    return [one for _, one in found if unique[one.folder] is one]
+                registered = image.name.lower().startswith("reg_") or any("crop" in part for part in names_above)
+                rank = (registered, order, place, depth, str(folder))
+                candidates.append((rank, Release(variant, folder, registered)))
+    candidates.sort(key=lambda pair: pair[0])
+    releases: dict[Path, Release] = {}
+    for _, release in candidates:
+        releases.setdefault(release.folder, release)  # a folder counts once, as the first that it can be
+    return list(releases.values())
 
 
-def around(found: Found, root: Path, subject: str) -> Iterator[Path]:
-    """Folders where a variant's sheet may lie: from its own up to the one above the root, each with those in it."""
-    top, clips = root.resolve().parent, found.variant.pattern(subject)[0]
-    folder = found.folder.resolve()
+def sheet_folders(release: Release, root: Path, subject: str) -> Iterator[Path]:
+    """Folders where the sheet may lie: the release's own, those above up to the root's parent, and their children."""
+    top, clips = root.resolve().parent, release.variant.pattern(subject)[0]
+    folder = release.folder.resolve()
     while folder.is_relative_to(top) and folder != folder.parent:
         yield folder
         yield from (child for name, child in _children(folder).items() if not clips.fullmatch(name))
@@ -116,7 +119,7 @@ def fields(variant: Variant) -> list[str]:
 
 
 def key(variant: Variant, values: Mapping[str, str]) -> tuple[str, ...]:
-    """The fields as they are compared: without case."""
+    """The values of these fields in lower case, by which a row of the sheet and a folder are matched."""
     return tuple(str(values[name]).lower() for name in fields(variant))
 
 

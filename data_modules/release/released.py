@@ -1,4 +1,4 @@
-"""A database as its authors distribute it: the release that lies in a folder, its sheet, its clips."""
+"""A database as its authors distribute it: which release lies in the folder, its sheet, its clips."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import pandas as pd
 
-from data_modules.base import FlowDataModule
+from data_modules.preparation import PreparedDataModule
 from data_modules.release import detect, sheets
-from data_modules.release.audit import Curated, Curator, Footage
+from data_modules.release.audit import Audit, Auditor, ClipFrames
 from data_modules.release.clip_table import Erratum, Problem, complain, rows
-from data_modules.release.detect import Found, Variant
+from data_modules.release.detect import Release, Variant
 from data_modules.release.sheets import Sheet
 from mer import InputError
 
 
-class ReleasedDataModule(FlowDataModule):
+class ReleasedDataModule(PreparedDataModule):
     """Clips as folders of frames, with a sheet that labels them; a dataset declares what its releases look like."""
 
     title: ClassVar[str]
@@ -42,7 +42,7 @@ class ReleasedDataModule(FlowDataModule):
     # The folder and its clips
 
     @cached_property
-    def found(self) -> Found:
+    def release(self) -> Release:
         """The release that is used.
 
         Raises:
@@ -50,7 +50,7 @@ class ReleasedDataModule(FlowDataModule):
         """
         if not self.root.is_dir():
             raise InputError(f"{self.root}: there is no such folder. {self._expected}")
-        releases = detect.look(self.root, self.variants, self.subjects)
+        releases = detect.find_releases(self.root, self.variants, self.subjects)
         if not releases:
             raise InputError(f"{self.root}: holds no {self.title} as it is distributed. {self._expected}")
         return releases[0]
@@ -58,30 +58,30 @@ class ReleasedDataModule(FlowDataModule):
     @property
     def layout(self) -> str:
         """Which release of the dataset is used."""
-        return self.found.layout
+        return self.release.layout
 
     @property
     def problems(self) -> list[Problem]:
         """What is wrong with clips, and what was done about it."""
-        return self.curated.problems
+        return self.audit.problems
 
     def read_clips(self) -> pd.DataFrame:
-        return self.curated.clips
+        return self.audit.clips
 
     @cached_property
-    def curated(self) -> Curated:
+    def audit(self) -> Audit:
         """The clips that can be used, their frames, and the problems of the others.
 
         Raises:
             InputError: If the folder or its sheet cannot be used as a whole.
         """
-        places, doubled = {}, []
-        for path, values in self.found.clips(self.subjects):
-            key = detect.key(self.found.variant, self._named(values))
-            if key in places:
+        folders, doubled = {}, []
+        for path, values in self.release.clips(self.subjects):
+            key = detect.key(self.release.variant, self._named(values))
+            if key in folders:
                 what = f"{path} is a second folder of it"
-                doubled.append(Problem(self.name, key[0], "_".join(key[1:]), what, f"{places[key]} is used", True))
-            places.setdefault(key, path)
+                doubled.append(Problem(self.name, key[0], "_".join(key[1:]), what, f"{folders[key]} is used", True))
+            folders.setdefault(key, path)
         lines = list(self._rows())
         outside = [
             f"row {row['row']}: {name} '{row[name][:80]}' leads to another folder"
@@ -90,31 +90,31 @@ class ReleasedDataModule(FlowDataModule):
             if re.search(r"[/\\\0]|^\.+$", row.get(name, ""))
         ]
         complain(self.root, outside, "A sheet as distributed names no folders: take the original.")
-        curator = Curator(self.name, self.found, places, self.emotions, self.errata, doubled)
-        curated = curator.run(lines, self.frames_per_second)
-        if curated.clips.empty:
-            listed = "".join(f"\n  {problem}" for problem in curated.problems[:10])
+        auditor = Auditor(self.name, self.release, folders, self.emotions, self.errata, doubled)
+        audit = auditor.audit(lines, self.frames_per_second)
+        if audit.clips.empty:
+            listed = "".join(f"\n  {problem}" for problem in audit.problems[:10])
             raise InputError(f"{self.root}: not one clip can be used:{listed}\n{self._expected}")
-        return curated
+        return audit
 
     def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
         return {
-            str(frame.path.relative_to(self.found.folder)): frame.size
+            str(frame.path.relative_to(self.release.folder)): frame.size
             for row in rows(clips)
-            for frame in self.footage(row).frames
+            for frame in self.clip_frames(row).frames
         }
 
-    def footage(self, row) -> Footage:
+    def clip_frames(self, row) -> ClipFrames:
         """The frames of a row of the clip table."""
-        return self.curated.footage[row.subject, row.clip]
+        return self.audit.frames[row.subject, row.clip]
 
     def _rows(self) -> Iterator[dict[str, str]]:
         """Rows of the sheet, or of the folders where they say all, with the names of the clip table."""
-        sheet = self.found.variant.sheet
+        sheet = self.release.variant.sheet
         if sheet is None:
             blank = dict.fromkeys(("onset", "apex", "offset", "objective_class", "action_units"), "")
-            for path, values in self.found.clips(self.subjects):
-                named = self._named({"row": str(path.relative_to(self.found.folder)), **blank, **values})
+            for path, values in self.release.clips(self.subjects):
+                named = self._named({"row": str(path.relative_to(self.release.folder)), **blank, **values})
                 yield {**named, "emotion": named["emotion"].lower()}
             return
         table = self._read(sheet)
@@ -130,16 +130,17 @@ class ReleasedDataModule(FlowDataModule):
             yield {**named, "emotion": named["emotion"].lower()}
 
     def _named(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The fields of a sheet or a folder, with subject and clip as in the clip table."""
         named = {**values, "subject": self.subject_name(values["subject"])}
         return {**named, "clip": self.clip_name(named)}
 
     def _find(self, sheet: Sheet) -> Path | None:
-        return sheets.find(sheet.file, detect.around(self.found, self.root, self.subjects))
+        return sheets.find(sheet.file, detect.sheet_folders(self.release, self.root, self.subjects))
 
     def _read(self, sheet: Sheet) -> pd.DataFrame:
         path = self._find(sheet)
         if path is None:
-            raise InputError(f"{self.root}: holds no {sheet.file} beside {self.found.folder}. {self._expected}")
+            raise InputError(f"{self.root}: holds no {sheet.file} beside {self.release.folder}. {self._expected}")
         return sheet.read(path)
 
     @property

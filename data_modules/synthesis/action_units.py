@@ -129,7 +129,7 @@ def objective_class(code: str) -> int:
 
 
 def parse(code: str) -> list[tuple[str, int]]:
-    """Splits a coder's entry: ``'L1+25'`` becomes ``[('L', 1), ('', 25)]``.
+    """Split a coder's entry: ``'L1+25'`` becomes ``[('L', 1), ('', 25)]``.
 
     Raises:
         ValueError: If a part is no action unit of this module.
@@ -144,7 +144,7 @@ def parse(code: str) -> list[tuple[str, int]]:
 
 
 class Field:
-    """The displacement that a set of action units gives the skin; its size is free until ``gain`` is set.
+    """Displacement field of a set of action units; ``gain`` scales it to pixels.
 
     Args:
         parts: Side (``'L'``, ``'R'`` or both, ``''``), action unit and relative strength of each motion.
@@ -180,7 +180,7 @@ class Field:
                         self.bumps.append((points[landmark], push, bump.across, bump.along))
 
     def __call__(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
-        """Evaluates the field.
+        """Evaluate the field.
 
         Args:
             x: Positions to the right in pixels, any shape.

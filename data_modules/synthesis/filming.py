@@ -1,4 +1,4 @@
-"""Films one synthetic clip: a face moves, a head sways, a camera adds its noise, and the true flow is kept."""
+"""Renders one synthetic clip: a face with an expression, a swaying head, camera noise, and the true flow."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -21,7 +21,7 @@ FAINT = 0.2  # share of the clips in which another action unit moves too, too fa
 
 
 def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, clip: Clip) -> None:
-    """Writes one clip's frames and its truth; depends on nothing but its arguments."""
+    """Write the frames of one clip and its true flow; they depend on the arguments alone."""
     size = size or layout.size
     person = _person(seed, clip.person, size)
     # The clip's own stream: its name is what tells it from the subject's other clips.
@@ -71,7 +71,7 @@ def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, 
 
 
 class Sway:
-    """A head that tries to keep still: it drifts by some tenths of a crop pixel and trembles by some hundredths.
+    """Motion of the head: it drifts by some tenths of a crop pixel and trembles by some hundredths.
 
     Args:
         generator: Decides the motion.
@@ -105,7 +105,7 @@ class Sway:
         self.path = path.astype(np.float32)
 
     def shift(self, x: NDArray, y: NDArray, time: int) -> tuple[NDArray, NDArray]:
-        """How far a point at (x, y) in a frame has come since the first frame, in pixels."""
+        """Displacement in pixels since the first frame of the point at (x, y) in this frame."""
         x, y = x - self.centre[0], y - self.centre[1]
         right, down, turn, growth = self.path[time]
         far = ((np.hypot(x, y) / np.float32(self.eye_distance) - 1.8) / (self.REACH - 1.8)).clip(0, 1)
@@ -113,7 +113,7 @@ class Sway:
         return near * (right + growth * x - turn * y), near * (down + growth * y + turn * x)
 
     def back(self, x: NDArray, y: NDArray, time: int) -> tuple[NDArray, NDArray]:
-        """Where what is at (x, y) in a frame was in the first frame."""
+        """Position in the first frame, in pixels, of the point at (x, y) in this frame."""
         dx, dy = self.shift(x, y, time)
         return x - dx, y - dy
 

@@ -39,20 +39,20 @@ def synthesize(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes a small dataset of synthetic micro-expressions as a real one is distributed.
+    """Write a small dataset of synthetic micro-expressions as a real one is distributed.
 
-    What lies where is in the classes of ``data_modules.synthesis.layouts``. Beside it ``truth/<clip>.safetensors``, at
-    which readers of real folders never look, holds the flow that was put in: ``flow`` and ``expression``, float16
-    (2, 128, 128): where each pixel of the aligned onset crop has gone at the apex, u (right) and v (down) in pixels of
-    the crop, with and without the motion of the head; and ``transform``, float64 (2, 3), the alignment on the onset
-    frame. The same arguments give the same bytes, whatever the number of workers. Emotions are close to balanced; the
-    largest expression of a clip is 0.3 to 2 px.
+    The classes of ``data_modules.synthesis.layouts`` say which file lies where. ``truth/<clip>.safetensors``, which
+    data modules do not read, holds the true flow: ``flow`` and ``expression``, float16 (2, 128, 128), are the motion
+    of each pixel of the aligned onset crop from onset to apex, u (right) and v (down) in pixels of the crop, with and
+    without the motion of the head; ``transform``, float64 (2, 3), is the alignment of the onset frame. The same
+    arguments give the same bytes, whatever the number of workers. Emotions are close to balanced; the largest
+    expression of a clip is 0.3 to 2 px.
 
     Given real annotation sheets, it writes a small still of a face in place of every frame that they name, and a copy
     of the sheets: all clips, with no need for a licence of the videos.
 
-    The folder appears whole or not at all. With more than one worker, a script that calls this needs the usual
-    ``if __name__ == "__main__":``, as processes are started afresh.
+    The folder appears whole or not at all. With more than one worker, a script that calls this needs
+    ``if __name__ == "__main__":``.
 
     Args:
         root: Folder to create; it may exist if it is empty.
@@ -105,7 +105,7 @@ def synthesize(
 
 @contextmanager
 def _whole(root: Path) -> Iterator[Path]:
-    """A folder beside ``root`` to write in, which takes its name if all goes well and vanishes otherwise."""
+    """A temporary folder beside ``root``, renamed to it at the end of the block and removed after an error."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists and is not an empty folder: name another one, or remove it first")
     target = root.resolve()

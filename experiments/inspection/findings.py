@@ -11,7 +11,8 @@ from rich.table import Table
 
 from data_modules.base import FlowDataModule
 from data_modules.protocols import PROTOCOLS
-from data_modules.release.clip_table import Problem, read_image, rows
+from data_modules.release.clip_table import Problem, rows
+from data_modules.release.frame_files import read_image
 from data_modules.videos import VideoDataModule
 from mer import InputError
 
@@ -84,9 +85,9 @@ def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
     clips = list(rows(part.all_clips))
 
     def open_two(row) -> str:
-        footage = part.footage(row)
-        for frame in footage.frames:
-            if frame.number in (footage.frames[0].number, footage.apex):
+        clip = part.clip_frames(row)
+        for frame in clip.frames:
+            if frame.number in (clip.frames[0].number, clip.apex):
                 try:
                     read_image(frame.path)
                 except InputError as error:

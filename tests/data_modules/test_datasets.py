@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data_modules import DATASETS
+from data_modules.base import Selection
 from data_modules.cache import extract, store
 from data_modules.composite import Composite
 from data_modules.protocols import PROTOCOLS
@@ -66,7 +67,7 @@ class TestContract:
         data.prepare_data()
         for split in ("loso", "groups2"):
             data.split = split
-            data.__dict__.pop("folds", None)
+            data.selection = Selection(data)
             tested = [row for rows in data.folds.values() for row in rows]
             assert sorted(tested) == list(range(len(data.clips)))
             held_out = [
@@ -125,7 +126,7 @@ class TestContract:
 
     def test_other_bytes_are_other_data(self, data):
         part = next(iter(data.parts.values()))
-        file = part.footage(next(part.all_clips.itertuples())).frames[1].path
+        file = part.clip_frames(next(part.all_clips.itertuples())).frames[1].path
         file.write_bytes(file.read_bytes()[:2] + b"\0\0" + file.read_bytes()[2:])
         assert load(data.name, data.root).fingerprint != data.fingerprint
 
@@ -157,7 +158,7 @@ def test_raw_is_preferred_and_each_has_its_own_cache(tmp_path):
     shutil.rmtree(root / "CASME2_RAW_selected")
     cropped = load("casme2", root)
     assert cropped.layout == "raw cropped"
-    assert cropped.found.registered and not both.found.registered
+    assert cropped.release.registered and not both.release.registered
     assert both.fingerprint != cropped.fingerprint
 
 
@@ -237,6 +238,22 @@ def test_a_composite_lists_its_databases(tmp_path):
         Composite(root=str(root), databases="casme2,sam")
     with pytest.raises(InputError, match="'casme2-5' has no classes for 'samm'"):
         Composite(root=str(root), databases="casme2,samm", protocol="casme2-5")
+
+
+def test_a_database_is_one_class_and_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "my_lab", "tests.my_lab.MyLab")
+    rows = [(who, f"c{n}", 10, 12, 15, felt) for who in (1, 2) for n, felt in enumerate(("joy", "fear"))]
+    root = tmp_path / "data/my_lab"
+    header = ("Who", "What", "From", "Peak", "To", "Felt")
+    trees.write_workbook(root / "labels.xlsx", {"all": [header, *rows]})
+    for who, clip, *_ in rows:
+        trees.write_frames(root / "MyLab" / str(who) / clip, [f"{number}.jpg" for number in range(10, 16)])
+    alone = load("my_lab", root)
+    alone.prepare_data()
+    assert alone.classes == ("joy", "other") and alone.known_protocols() == ["my_lab-2"]
+    assert alone.clips["target"].tolist() == ["joy", "other"] * 2 and list(alone.folds) == ["my_lab-1", "my_lab-2"]
+    union = Composite(root=str(root.parent), databases="my_lab", protocol="my_lab-2", cache=str(tmp_path / "cache"))
+    assert union.all_clips["clip"].tolist() == ["c0", "c1"] * 2
 
 
 def test_parts_of_a_composite_are_cached_under_their_own_names(tmp_path):

@@ -22,7 +22,7 @@ from data_modules import DATASETS, protocols
 from data_modules.cache import extract
 from data_modules.cache.extract import FlowPreparation
 from data_modules.flow_maps import COLUMNS, FlowMaps
-from data_modules.release.clip_table import damage, list_frames, read_image
+from data_modules.release.frame_files import damage, list_frames, read_image
 from experiments.jobs import load_class
 from mer import InputError
 from tests import trees

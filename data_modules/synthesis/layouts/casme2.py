@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_modules.release.sheets import Sheet
 from data_modules.synthesis import action_units
-from data_modules.synthesis.layouts import workbooks
-from data_modules.synthesis.layouts.layout import Clip, Layout
+from data_modules.synthesis.layouts.layout import Clip, Layout, write_workbook
 
 
 class CASME2Layout(Layout):
@@ -20,14 +18,10 @@ class CASME2Layout(Layout):
     root/truth/sub01_EP02_01f.safetensors
     """
 
+    dataset: ClassVar[str] = "casme2"
     label: ClassVar[str] = "CASME II"
     people: ClassVar[int] = 0
     file: ClassVar[str | None] = "CASME2-coding-20140508.xlsx"
-    sheet: ClassVar[Sheet] = Sheet(
-        "CASME2-coding-*.xlsx",
-        {"Subject": "subject", "Filename": "name", "OnsetFrame": "onset", "ApexFrame": "apex", "OffsetFrame": "offset",
-         "Estimated Emotion": "emotion"},
-    )  # fmt: skip
     row: ClassVar[str] = r"(sub)?\d+ EP\d"
     emotions: ClassVar[Mapping[str, Mapping[str, int]]] = action_units.EMOTIONS
     cycle: ClassVar[tuple[str, ...]] = tuple(action_units.EMOTIONS)
@@ -61,4 +55,4 @@ class CASME2Layout(Layout):
                 (clip.subject, clip.name, None, clip.onset, clip.apex, clip.offset, None, units, clip.emotion),
             )
         assert self.file
-        workbooks.write(root / self.file, {"Sheet1": rows})
+        write_workbook(root / self.file, {"Sheet1": rows})

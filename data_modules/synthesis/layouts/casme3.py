@@ -9,10 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_modules.release.sheets import Sheet
 from data_modules.synthesis import action_units
-from data_modules.synthesis.layouts import workbooks
-from data_modules.synthesis.layouts.layout import Clip, Layout, drop, stray
+from data_modules.synthesis.layouts.layout import Clip, Layout, drop, stray, write_workbook
 from mer.preprocessing.opencv import cv2
 
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII")
@@ -31,15 +29,10 @@ class CASME3Layout(Layout):
     written in another case than in the sheet.
     """
 
+    dataset: ClassVar[str] = "casme3"
     label: ClassVar[str] = "CAS(ME)^3"
     people: ClassVar[int] = 300
     file: ClassVar[str | None] = "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx"
-    sheet: ClassVar[Sheet] = Sheet(
-        "cas(me)3_part_A_ME_label*.xlsx",
-        {"Subject": "subject", "Filename": "name", "Onset": "onset", "Apex": "apex", "Offset": "offset",
-         "emotion": "emotion"},
-        worksheet="label",
-    )  # fmt: skip
     row: ClassVar[str] = r"spno\.\d+ "
     emotions: ClassVar[Mapping[str, Mapping[str, int]]] = action_units.CASME3_EMOTIONS
     cycle: ClassVar[tuple[str, ...]] = tuple(action_units.CASME3_EMOTIONS)
@@ -100,7 +93,7 @@ class CASME3Layout(Layout):
             rows.append((clip.subject, name, str(clip.onset), str(apex), str(clip.offset), units, group, emotion))
         junk = [(None,) * 17, (None, None, "check again", 355, 360), (None,) * 17]
         assert self.file
-        workbooks.write(root / self.file, {"label": rows, "Sheet1": junk, "Sheet3": []})
+        write_workbook(root / self.file, {"label": rows, "Sheet1": junk, "Sheet3": []})
         folder = (root / self.frame(table[0], 0)).parent
         stray(folder, "Thumbs.db")
         stray(folder.parent.parent, ".DS_Store", "Desktop - Shortcut.lnk")

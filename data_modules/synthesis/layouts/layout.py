@@ -1,25 +1,29 @@
-"""What a dataset's folder looks like from the side of who writes it; see the subclasses beside this file."""
+"""How the folder of a dataset is written; the subclasses are in the files beside this one."""
 
 import hashlib
+import io
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import openpyxl
 
+from data_modules import data_module
 from data_modules.release.sheets import Sheet
 from mer import InputError
 
-LONGEST = 800  # frames from a clip's middle number beyond which another of its numbers is a slip of the pen
+LONGEST = 800  # frames from a clip's middle number beyond which another of its numbers is an error
 MARGIN = 80  # frames on either side that are written where a row contradicts itself
 _WORD = re.compile(r"[\w()+-][\w()+.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What one subject shows once; frame numbers are those of the files.
+    """One synthetic clip; frame numbers are those of the files.
 
     Attributes:
         person: Number of who is filmed, over all datasets; 0 if nobody is.
@@ -49,7 +53,7 @@ class Clip:
 
 
 def stream(seed: int, subject: int, *use: str) -> np.random.Generator:
-    """The random numbers that one use of one subject draws from, apart from all others."""
+    """A random stream for one use of one subject, independent of all other streams."""
     # Hashed, because NumPy takes (1, 2) and (1, 2, 0) for the same seed.
     digest = hashlib.sha256(repr((seed, subject, use)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
@@ -71,10 +75,10 @@ class Layout:
     """How one dataset lies on the disk.
 
     Attributes:
-        label: What the dataset is called in messages.
+        dataset: Name of the dataset, see ``data_modules.DATASETS``.
+        label: What it is called in messages.
         people: Added to a subject's number to know who is filmed, so that no two datasets share a face.
         file: Name of the annotation sheet; None if the release has none.
-        sheet: Where a real sheet has subject, name, onset, offset, emotion and, if it has it, apex.
         row: Pattern of a real sheet's subject and name, with a space between them, by which it is known.
         emotions: Codes of action units by emotion, each with how often it is drawn.
         cycle: The emotions that are close to balanced; the others of ``emotions`` are rare.
@@ -83,14 +87,14 @@ class Layout:
         grey: Whether the frames are grey.
         length: Least and (one more than) most frames of a clip.
         onset: The same of the onset's number.
-        subjects: How many to film if nobody says.
-        clips: How many of each.
+        subjects: Default number of subjects.
+        clips: Default number of clips per subject.
     """
 
+    dataset: ClassVar[str]
     label: ClassVar[str]
     people: ClassVar[int]
     file: ClassVar[str | None] = None
-    sheet: ClassVar[Sheet]
     row: ClassVar[str]
     emotions: ClassVar[Mapping[str, Mapping[str, int]]]
     cycle: ClassVar[tuple[str, ...]]
@@ -102,6 +106,11 @@ class Layout:
     subjects: ClassVar[int] = 10
     clips: ClassVar[int] = 15
     suffix: ClassVar[str] = ""  # at the end of half of the clips' names
+
+    @property
+    def sheet(self) -> Sheet:
+        """Where a real sheet has its columns: as the data module of the dataset declares it."""
+        return data_module(self.dataset).variants[0].sheet  # imported here alone, as it brings torch along
 
     def subject(self, number: int) -> str:
         """A subject's id as the sheet has it."""
@@ -116,11 +125,11 @@ class Layout:
         raise NotImplementedError
 
     def finish(self, root: Path, table: list[Clip]) -> None:
-        """Writes what there is beside the frames: the sheet, and what should not lie there but does."""
+        """Write the sheet, and stray files as real folders hold them."""
         raise NotImplementedError
 
     def key(self, clip: Clip) -> str:
-        """What tells a clip from the subject's others."""
+        """The part of a clip's name that is unique for its subject."""
         return clip.name
 
     def truth(self, clip: Clip) -> str:
@@ -134,7 +143,7 @@ class Layout:
         path.write_bytes(photograph)
 
     def plan(self, seed: int, number: int, clips: int) -> list[Clip]:
-        """Decides what a subject shows: names, frame numbers, action units, emotions; in the order of the sheet."""
+        """Draw the clips of a subject, with frame numbers, action units and emotions, in the order of the sheet."""
         person, subject = self.people + number, self.subject(number)
         generator = stream(seed, person, "plan")
         # Every class in turn, then a few clips change class: close to balanced, as little uniform as a real subject.
@@ -163,7 +172,7 @@ class Layout:
         return self.arrange(rows, generator)
 
     def arrange(self, rows: list[Clip], generator: np.random.Generator) -> list[Clip]:
-        """Last changes to a subject's plan."""
+        """Change the clips of a subject as the layout needs it."""
         return rows
 
     def knows(self, rows: list[dict[str, str]]) -> bool:
@@ -184,7 +193,7 @@ class Layout:
         return clips
 
     def subject_of(self, word: str) -> str:
-        """A subject's id, should the sheet have lost its zeros."""
+        """A subject's id with the leading zeros that Excel may have removed."""
         return word
 
     def stand_in(self, row: Row) -> Clip:
@@ -193,10 +202,10 @@ class Layout:
 
 
 def span(row: dict[str, str], source: Path) -> tuple[int, int, int]:
-    """First and last frame to write and the strongest between them, also where the numbers contradict each other.
+    """First and last frame to write, and the apex between them.
 
-    The real sheets hold onsets after the apex and offsets of 0. What is far off is passed over then, and some frames
-    more are written on both sides, so that those of the corrected numbers are there.
+    Real sheets hold onsets after the apex and offsets of 0. A number that is far from the others is ignored then, and
+    ``MARGIN`` more frames are written on both sides, so that the frames of the corrected numbers exist.
 
     Raises:
         InputError: If onset or offset is no number.
@@ -217,15 +226,32 @@ def span(row: dict[str, str], source: Path) -> tuple[int, int, int]:
 
 
 def drop(clip: Clip, first: int, generator: np.random.Generator) -> Clip:
-    """Loses one to three frames of a clip in a row from ``first`` on, but not its last."""
+    """Remove one to three consecutive frames of a clip from ``first`` on, but not its last."""
     last = min(first + int(generator.integers(3)), clip.offset - 1)
     return replace(clip, dropped=tuple(range(first, last + 1)))
 
 
 def stray(folder: Path, *names: str) -> None:
-    """Leaves files about that are no images."""
+    """Write files that are no images."""
     for name in names:
         (folder / name).write_bytes(b"left behind by a file manager\n")
+
+
+def write_workbook(file: Path, sheets: Mapping[str, Sequence[Sequence]]) -> None:
+    """Write an Excel workbook, rows by the title of their sheet; the same rows give the same bytes."""
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    stream = io.BytesIO()
+    book.save(stream)
+    # openpyxl writes the hour into the archive; the bytes must not depend on it.
+    with zipfile.ZipFile(stream) as source, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            content = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", source.read(name))
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def _word(text: str, source: Path) -> str:

@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_modules.release.sheets import Sheet
 from data_modules.synthesis import action_units
-from data_modules.synthesis.layouts import workbooks
-from data_modules.synthesis.layouts.layout import Clip, Layout, stray
+from data_modules.synthesis.layouts.layout import Clip, Layout, stray, write_workbook
 
 _ABOVE = (
     "SAMM layout - synthetic faces written by mer synthesize", None, "Fake codes: nothing here comes from SAMM",
@@ -26,15 +24,10 @@ class SAMMLayout(Layout):
     root/truth/006_006_1_2.safetensors
     """
 
+    dataset: ClassVar[str] = "samm"
     label: ClassVar[str] = "SAMM"
     people: ClassVar[int] = 100
     file: ClassVar[str | None] = "SAMM_Micro_FACS_Codes_v2.xlsx"
-    sheet: ClassVar[Sheet] = Sheet(
-        "SAMM_Micro_FACS_Codes*.xlsx",
-        {"Subject": "subject", "Filename": "name", "Onset Frame": "onset", "Apex Frame": "apex",
-         "Offset Frame": "offset", "Estimated Emotion": "emotion"},
-        worksheet="MICRO_ONLY",
-    )  # fmt: skip
     row: ClassVar[str] = r"\d+ \d+_\d+_\d+"
     emotions: ClassVar[Mapping[str, Mapping[str, int]]] = action_units.SAMM_EMOTIONS
     cycle: ClassVar[tuple[str, ...]] = ("anger", "happiness", "contempt", "surprise", "other")
@@ -51,8 +44,8 @@ class SAMMLayout(Layout):
     def names(self, generator: np.random.Generator, subject: str, clips: int) -> list[str]:
         takes = max(9, clips // 5)
         pool = [(video, take) for video in range(1, 8) for take in range(1, takes + 1)]
-        chosen = sorted(int(i) for i in generator.choice(len(pool), clips, replace=False))
-        return [f"{subject}_{pool[i][0]}_{pool[i][1]}" for i in chosen]
+        drawn = sorted(int(i) for i in generator.choice(len(pool), clips, replace=False))
+        return [f"{subject}_{pool[i][0]}_{pool[i][1]}" for i in drawn]
 
     def frame(self, clip: Clip, number: int) -> str:
         digits = 4 + sum(map(ord, clip.name)) % 2
@@ -73,6 +66,6 @@ class SAMMLayout(Layout):
                  action_units.objective_class(clip.action_units), "While blinking" if i % 7 == 3 else None)
             )  # fmt: skip
         assert self.file
-        workbooks.write(root / self.file, {"MICRO_ONLY": rows})
+        write_workbook(root / self.file, {"MICRO_ONLY": rows})
         stray(root / "SAMM", "Thumbs.db")
         stray((root / self.frame(table[0], 0)).parent, "Thumbs.db", "Desktop - Shortcut.lnk")

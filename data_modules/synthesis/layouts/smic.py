@@ -30,13 +30,9 @@ class SMICLayout(Layout):
     root/truth/s1_s1_ne_01.safetensors
     """
 
+    dataset: ClassVar[str] = "smic"
     label: ClassVar[str] = "SMIC"
     people: ClassVar[int] = 200
-    sheet: ClassVar[Sheet] = Sheet(
-        "SMIC-HS-E_annotation*.xlsx",
-        {"Subject": "subject", "Filename": "name", "OnsetF": "onset", "TotalMF1": "length", "Emotion": "emotion"},
-        worksheet="HS",
-    )
     row: ClassVar[str] = r"s?\d+ s\d+_(ne|po|sur)_"
     emotions: ClassVar[Mapping[str, Mapping[str, int]]] = action_units.SMIC_EMOTIONS
     cycle: ClassVar[tuple[str, ...]] = tuple(CODES)
@@ -45,6 +41,18 @@ class SMICLayout(Layout):
     onset: ClassVar[tuple[int, int]] = (100_000, 20_000_000)
     subjects: ClassVar[int] = 8
     clips: ClassVar[int] = 9
+
+    @property
+    def sheet(self) -> Sheet:
+        """SMIC-E's, with lengths in place of offsets, which are formulas that only Excel works out."""
+        columns = {
+            "Subject": "subject",
+            "Filename": "clip",
+            "OnsetF": "onset",
+            "TotalMF1": "length",
+            "Emotion": "emotion",
+        }
+        return Sheet("SMIC-HS-E_annotation*.xlsx", columns, worksheet="HS")
 
     def subject(self, number: int) -> str:
         return f"s{number}"
@@ -84,7 +92,7 @@ class SMICLayout(Layout):
                 raise InputError(f"{source}: clip '{row['name']}' is not called like s1_ne_01; mend a copy")
             name = f"s{match[1]}_{match[2]}_{int(match[3]):02d}"
             clips[name] = None
-            if "onset" in row:  # the offset is a formula, which only Excel works out
+            if "onset" in row:
                 onset, length = whole(row["onset"]), whole(row["length"])
                 if onset is None or length is None or not 0 < length <= LONGEST:
                     raise InputError(
@@ -99,10 +107,10 @@ class SMICLayout(Layout):
                     clips.setdefault(f"{stem}_{missing:02d}", None)
                 if name in AFTER:
                     clips.setdefault(AFTER[name], None)
-        found = []
+        written = []
         for i, (name, frames) in enumerate(sorted(clips.items())):
             subject, code, _ = name.split("_")
             start = 100_000 + 1000 * i
             first, last, peak = frames or (start, start + LENGTH - 1, start + LENGTH // 2)
-            found.append(Row(subject, name, CLASSES[code], first, last, peak))
-        return found
+            written.append(Row(subject, name, CLASSES[code], first, last, peak))
+        return written

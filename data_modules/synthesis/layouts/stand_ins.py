@@ -41,20 +41,20 @@ def read(sheets: Sequence[Path], layout: str) -> Rows:
     Raises:
         InputError: If a sheet does not open, or the sheets are not those of the layout's datasets, one each.
     """
-    parts, found = LAYOUTS[layout], {}
+    parts, read_rows = LAYOUTS[layout], {}
     for file in sheets:
         known, rows = _recognise(file, parts.values())
         place = next((place for place, part in parts.items() if type(part) is type(known)), None)
         if place is None:
             labels = " or ".join(part.label for part in parts.values())
             raise InputError(f"{file}: is a sheet of {known.label}; layout {layout} takes one of {labels}")
-        if place in found:
-            raise InputError(f"{file}: {known.label} has a sheet already, {found[place][1]}; name one of the two")
-        found[place] = parts[place], file, parts[place].read(rows, file)
-    missing = [part.label for place, part in parts.items() if place not in found]
+        if place in read_rows:
+            raise InputError(f"{file}: {known.label} has a sheet already, {read_rows[place][1]}; name one of the two")
+        read_rows[place] = parts[place], file, parts[place].read(rows, file)
+    missing = [part.label for place, part in parts.items() if place not in read_rows]
     if missing:
         raise InputError(f"layout {layout} needs a sheet of {', '.join(missing)} too: name it with another --sheet")
-    return {place: found[place] for place in parts}
+    return {place: read_rows[place] for place in parts}
 
 
 def write(root: Path, rows: Rows, seed: int) -> Iterator[None]:
@@ -100,6 +100,7 @@ def _recognise(file: Path, parts: Iterable[Layout]) -> tuple[Layout, list[dict[s
             problems[kind] = str(error)
             continue
         rows = [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
+        rows = [{**row, "name": row.get("video", row.get("clip", ""))} for row in rows]
         rows = [row for row in rows if row["subject"] and row["name"]]
         if layout.knows(rows):
             return layout, rows
@@ -118,14 +119,14 @@ def _listed(file: Path) -> list[dict[str, str]]:
         raise InputError(f"{file}: is not a csv that opens ({error})") from error
     if not rows or not {"dataset", "subject", "clip", "emotion"} <= set(rows[0]):
         raise InputError(f"{file}: is not a list of clips with the columns dataset, subject, clip, emotion")
-    chosen = [
+    clips = [
         {"subject": row["subject"] or "", "name": row["clip"] or "", "emotion": row["emotion"] or ""}
         for row in rows
         if (row["dataset"] or "").lower().startswith("smic")
     ]
-    if not chosen:
+    if not clips:
         raise InputError(f"{file}: names no clip of SMIC")
-    return chosen
+    return clips
 
 
 @cache

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.casme2 import CASME2
-from data_modules.release.clip_table import damage, is_number, is_plain, list_frames
+from data_modules.release.clip_table import is_number, is_plain
+from data_modules.release.frame_files import damage, list_frames
 from data_modules.release.sheets import Sheet, find
 from mer import InputError
 from tests import trees
@@ -201,7 +202,7 @@ def test_twenty_faults_are_listed_in_one_run(tmp_path):
     assert used == good | corrected and np.array_equal(data.all_clips["offset"].unique(), [20])
     apexes = data.all_clips.set_index(["subject", "clip"])["apex"]
     assert apexes["sub01", "EP06_01"] is apexes.dtype.na_value and apexes["sub02", "EP07_01"] == 14
-    footage = data.footage(
+    clip = data.clip_frames(
         next(row for row in data.all_clips.itertuples() if row.clip == "EP08_01" and row.subject == "sub02")
     )
-    assert [frame.number for frame in footage.frames] == list(range(11, 21))
+    assert [frame.number for frame in clip.frames] == list(range(11, 21))

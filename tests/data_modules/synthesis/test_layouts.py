@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from data_modules.synthesis.action_units import ACTION_UNITS, objective_class, parse
-from data_modules.synthesis.layouts import LAYOUTS, workbooks
-from data_modules.synthesis.layouts.layout import span
+from data_modules.synthesis.layouts import LAYOUTS
+from data_modules.synthesis.layouts.layout import span, write_workbook
 from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
 
@@ -217,7 +217,7 @@ def sheet(name: str, folder: Path) -> Path:
         ),
     }[name]  # fmt: skip
     folder.mkdir(exist_ok=True)
-    workbooks.write(folder / file, rows)
+    write_workbook(folder / file, rows)
     return folder / file
 
 
@@ -298,9 +298,9 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys):
     (given / "broken.csv").write_text("a,b\n1,2\n")
     unsafe = given / "unsafe.xlsx"
     header, row, *_ = cells(Path(casme2))["Sheet1"]
-    workbooks.write(unsafe, {"Sheet1": [header, row, row, ("01", "../EP02", *row[2:])]})
-    workbooks.write(given / "bad.xlsx", {"Sheet1": [header, (*row[:3], "x", *row[4:])]})
-    workbooks.write(given / "other.xlsx", {"Sheet1": [("Subject", "Filename", "Objective Class"), ("01", "EP01", 3)]})
+    write_workbook(unsafe, {"Sheet1": [header, row, row, ("01", "../EP02", *row[2:])]})
+    write_workbook(given / "bad.xlsx", {"Sheet1": [header, (*row[:3], "x", *row[4:])]})
+    write_workbook(given / "other.xlsx", {"Sheet1": [("Subject", "Filename", "Objective Class"), ("01", "EP01", 3)]})
     for options, message in (
         (["--layout", "casme"], "unknown layout 'casme'; there are casme2, samm"),
         (["--sheet", str(given / "none.xlsx")], "none.xlsx: is no file"),

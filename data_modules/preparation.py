@@ -1,0 +1,66 @@
+"""How clips become flow and pictures: the options that all data modules with frames have in common."""
+
+import inspect
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+
+from data_modules.base import FlowDataModule
+from data_modules.cache import extract, extract_on_gpu
+from mer import InputError, flow
+
+
+class PreparedDataModule(FlowDataModule):
+    """Clips as folders of frames, whose flow is computed once and cached.
+
+    Besides ``flow`` a batch can hold pictures of the aligned face, uint8 RGB: ``onset`` and ``apex``, (B, 3, S, S), and
+    ``frames``, (B, num_frames, 3, S, S), with S the ``input_size``.
+
+    Args:
+        cache: Folder of the cache.
+        workers: Processes that fill it.
+        crop_size: Side in pixels of the aligned face that flow is computed on; flow and pictures are stored at it.
+        num_frames: Pictures of a clip that make the input ``frames``, spread evenly from onset to offset.
+        method: Optical flow, see ``mer.flow``.
+        backend: What computes it: ``opencv`` in processes on the CPU, ``torch`` in batches on all GPUs (TV-L1 alone);
+            ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
+        apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
+        head_motion: ``removed`` takes the rigid motion of the head out of the flow.
+        kwargs: As in ``FlowDataModule``.
+    """
+
+    available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
+    path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
+    revision: ClassVar[tuple[int, ...]] = (*FlowDataModule.revision, flow.REVISION, extract.REVISION)
+
+    def __init__(
+        self,
+        cache: str = "cache",
+        workers: int = 1,
+        crop_size: int = 128,
+        num_frames: int = 6,
+        method: Literal["tvl1", "farneback", "dis"] = "tvl1",
+        backend: Literal["auto", "opencv", "torch"] = "auto",
+        apex: Literal["sheet", "spotted"] = "sheet",
+        head_motion: Literal["kept", "removed"] = "kept",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if backend == "torch" and method != "tvl1":
+            raise InputError(f"backend torch has no flow '{method}'; take --data.backend=opencv or --data.method=tvl1")
+        if num_frames < 2 or num_frames % 2 or crop_size < flow.SMALLEST:
+            raise InputError(
+                f"num_frames {num_frames} must be even, as frames are read in pairs, and 2 or more; crop_size "
+                f"{crop_size} must be {flow.SMALLEST} or more, the least that flow is computed on"
+            )
+        self.cache, self.workers, self.crop_size, self.num_frames = Path(cache), workers, crop_size, num_frames
+        self.method: Literal["tvl1", "farneback", "dis"] = method
+        self.backend = extract_on_gpu.resolve(backend, method, torch.cuda.is_available())
+        self.apex, self.head_motion = apex, head_motion
+
+    @property
+    def preparation(self) -> dict:
+        """The values of the options of this class, by name."""
+        names = inspect.signature(PreparedDataModule.__init__).parameters
+        return {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
