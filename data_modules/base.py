@@ -220,7 +220,7 @@ class FlowDataModule(LightningDataModule):
         clips, picture = self.batch_size, (3, self.input_size, self.input_size)
         batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
         batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
-        return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "frames", 2), dim=1)}
+        return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "num_frames", 2), dim=1)}
 
     @property
     def train_rows(self) -> list[int]:

@@ -53,6 +53,10 @@ class StackedDataModule(LightningDataModule):
         """Split a tensor (F, n, ...) of test clips by slot, (m, ...) each, without the repeated clips."""
         return [slot[: len(rows)] for slot, rows in zip(tests, self._test_rows, strict=True)]
 
+    def teardown(self, stage: str) -> None:
+        """Let go of the trainer, which holds the stack and its memory."""
+        self.data.trainer = None
+
     def train_dataloader(self) -> StackedBatches:
         return StackedBatches(self.streams)
 

@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"mer: {error}", file=sys.stderr)
         return STATUS_OF_WRONG_INPUT
+    except BrokenPipeError:  # `mer ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:  # where no file of a sweep is written: a log that standard output is sent to, a library's
         if error.errno not in whole_files.FULL:
             raise

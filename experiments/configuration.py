@@ -18,17 +18,14 @@ from experiments.jobs import Job, default_models, load_class, near
 from mer import InputError
 from mer.training.task import Task
 
-# Trainer arguments that can change a prediction; the others say where and how loudly.
-TRAINER = (
-    "max_steps",
-    "max_epochs",
-    "precision",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "callbacks",
-    "devices",
-    "strategy",
-)
+ELSEWHERE = {  # arguments of the trainer that say where and how loudly; every other one can change a prediction
+    "accelerator", "num_nodes", "logger", "default_root_dir", "profiler", "log_every_n_steps", "detect_anomaly",
+    "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "enable_autolog_hparams", "model_registry",
+    "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "limit_test_batches",
+    "limit_predict_batches", "inference_mode",
+}  # fmt: skip
+
+LIGHTNINGS_OWN = r"--(config|print_config|.*\.help)"
 
 ALONE = "add --stacked=false to train one fold at a time"
 
@@ -135,6 +132,8 @@ def _check_stack(trainer: Namespace) -> None:
         raise InputError(f"a stack of folds counts steps: set --trainer.max_steps and no max_epochs, or {ALONE}")
     if trainer.precision in ("16-mixed", "16"):
         raise InputError(f"a stack of folds would share the one loss scale of 16-mixed: use bf16-mixed, or {ALONE}")
+    if trainer.accumulate_grad_batches != 1:
+        raise InputError(f"a stack of folds accumulates no gradients: take a larger --data.batch_size, or {ALONE}")
     if shares_folds(trainer):
         raise InputError(
             "a stack of folds is one process on one device, and a sweep spreads stacks over devices by itself: leave "
@@ -189,7 +188,7 @@ def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) 
     known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
     for option in options:
         name = option.split("=")[0].replace("init_args.", "").removesuffix("+")
-        if name.startswith("--") and name not in known and name in text.replace("init_args.", "") + name:
+        if name.startswith("--") and name not in known and not re.fullmatch(LIGHTNINGS_OWN, name):
             return f"unknown option {name}{near(name, known)}"
     if found := re.search(r"Expected an? (.+)\. Got value: (.*)", text):
         names = re.findall(r'Parser key "(.+)"', text[: found.start()])

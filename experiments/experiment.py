@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from data_modules.base import FlowDataModule
 from data_modules.cache import store
-from experiments.configuration import ALONE, TRAINER, parse, resolved
+from experiments.configuration import ALONE, ELSEWHERE, parse, resolved
 from experiments.jobs import Job, load_class
 from experiments.results import Cell
 from mer import InputError
@@ -63,7 +63,7 @@ class Experiment:
             {
                 "model": config["model"],
                 "data": config["data"],
-                "trainer": {name: config["trainer"][name] for name in TRAINER},
+                "trainer": {name: value for name, value in config["trainer"].items() if name not in ELSEWHERE},
                 "stacked": config["stacked"],
                 "revisions": {"data": self.data.revision, "network": network.revision},
                 "fingerprint": self.data.fingerprint,

@@ -24,7 +24,7 @@ from data_modules.base import generator
 from data_modules.cache import store
 from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
-from experiments.configuration import TRAINER
+from experiments.configuration import ELSEWHERE
 from experiments.experiment import Experiment
 from mer.training.first_stage import FirstStage
 from mer.training.stacked_task import StackedTask, padded_size
@@ -148,6 +148,7 @@ def _first_file(experiment: Experiment, first: FirstStage, fold: str, seed: int)
     """Where the weights of a first stage lie: a name for all that they depend on."""
     own = {"protocol", "split", "inputs", *experiment.data.path_arguments}
     data = {name: value for name, value in experiment.config.as_dict()["data"]["init_args"].items() if name not in own}
+    schedule = ELSEWHERE - {"accelerator"} | {"max_steps", "max_epochs"}
     trained = experiment.data.clips.iloc[experiment.data.train_rows][["dataset", "subject", "clip"]]
     key = {
         "stage": type(first).__qualname__,
@@ -159,9 +160,7 @@ def _first_file(experiment: Experiment, first: FirstStage, fold: str, seed: int)
         "clips": trained.to_numpy().tolist(),
         "fold": fold,
         "seed": seed,
-        "trainer": {
-            name: value for name, value in experiment.config.trainer.items() if name in (*TRAINER[2:], "accelerator")
-        },
+        "trainer": {name: value for name, value in experiment.config.trainer.items() if name not in schedule},
     }
     folder = Path(experiment.job.cache) / experiment.data.name / "first_stage"
     return folder / f"{fold}-seed{seed}-{store.digest(key)}.safetensors"

@@ -48,7 +48,7 @@ def devices(chosen: str | None, workers: int) -> tuple[str, ...]:
 
 
 def run(work: Callable, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """Do ``work(*job)`` for every job on the devices, see ``workers.run``.
+    """Do ``work(*job)`` for every job on the devices, see ``pool.run``.
 
     Args:
         work: A function of a module; runs in a worker.
@@ -119,9 +119,9 @@ def run_folds(job: "Job", config: "Namespace", slots: Sequence["Slot"]) -> dict[
             size = max(2, min(size, len(waiting)) // 2)
         else:
             waiting = waiting[size:]
-            continue
-        gc.collect()  # here the error, which holds the tensors, is gone
-        torch.cuda.empty_cache()
+        if torch.cuda.is_available():
+            gc.collect()  # what was trained, or the error that holds its tensors, is gone here
+            torch.cuda.empty_cache()
     return curves
 
 
@@ -135,6 +135,7 @@ def largest_stack(experiment: "Experiment", slots: Sequence["Slot"]) -> int:
     if not torch.cuda.is_available():
         return ON_A_CPU
     train_stack(experiment, slots[:2], max_steps=1)  # what is only there once: the data, the libraries' own
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()

@@ -11,7 +11,7 @@ import pytest
 from data_modules.processes import pool
 
 # Whichever test starts the fork server, it has imported what the workers of a sweep need.
-pool.CONTEXT.set_forkserver_preload(["experiments.fold"])
+pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.fold"])
 
 CLASSES = ("negative", "positive", "surprise")
 

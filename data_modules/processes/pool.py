@@ -1,8 +1,7 @@
 """Worker processes that live as long as there are jobs for them.
 
 They are forked from Python's fork server, which has imported what they need. Each uses one thread of every numerical
-library, ignores Ctrl-C and ends when the process that started it ends. The server ends then too: at once, or when its
-imports are done if a Ctrl-C comes in the first seconds of a command.
+library, ignores Ctrl-C and ends when the process that started it ends; so does the server.
 """
 
 import multiprocessing
@@ -30,7 +29,9 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Without these, glibc returns a large tensor's memory when it is freed, and the system clears it again in every step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
+SERVER = "data_modules.processes.server"
 CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([SERVER])
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Failure:
 
 def warm_up(modules: Sequence[str]) -> None:
     """Start the fork server, which imports the modules in the background."""
-    CONTEXT.set_forkserver_preload(list(modules))
+    CONTEXT.set_forkserver_preload([SERVER, *modules])
     with _child_settings():
         forkserver.ensure_running()
 

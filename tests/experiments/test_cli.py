@@ -55,12 +55,22 @@ def test_a_wrong_word_is_named(capsys, arguments, words):
         ("--trainer.max_stps=3", ["--trainer.max_stps", "--trainer.max_steps"]),
         ("--data.batchsize=3", ["--data.batchsize", "--data.batch_size"]),
         ("--model.lr=fast", ["lr", "fast"]),
+        ("--print_config --model.lrr=1", ["unknown option --model.lrr"]),
         ("--data.flip=2", ["flip", "2"]),
     ],
 )
 def test_a_wrong_option_of_a_class_is_named(capsys, flow_maps, option, words):
     error = complaint(
-        capsys, "sweep", "--dataset", "flow_maps", "--root", str(flow_maps), "--model", "ststnet", "--dry-run", option
+        capsys,
+        "sweep",
+        "--dataset",
+        "flow_maps",
+        "--root",
+        str(flow_maps),
+        "--model",
+        "ststnet",
+        "--dry-run",
+        *option.split(),
     )
     assert all(word in error for word in words), error
 

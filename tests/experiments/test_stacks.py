@@ -1,5 +1,8 @@
 """Folds trained as a stack are the folds trained one by one, whatever the stack."""
 
+import gc
+import weakref
+
 import pandas as pd
 import pytest
 import torch
@@ -135,11 +138,21 @@ def test_a_stack_learns_in_bfloat16(root, model):
         ("ststnet", "--trainer.max_epochs=3", "counts steps"),
         ("ststnet", "--trainer.precision=16-mixed", "bf16-mixed"),
         ("ststnet", "--trainer.strategy=ddp", "one process on one device"),
+        ("ststnet", "--trainer.accumulate_grad_batches=2", "accumulates no gradients"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(root, model, option, words):
     with pytest.raises(InputError, match=words):
         experiment(root, model, "--stacked=true", option)
+
+
+def test_a_stack_that_has_ended_holds_no_memory(root, monkeypatch):
+    stacks, start = [], StackedTask.on_fit_start
+    monkeypatch.setattr(StackedTask, "on_fit_start", lambda stack: stacks.append(weakref.ref(stack)) or start(stack))
+    trained = experiment(root, "ststnet", "--stacked=true", steps=1)
+    train_stack(trained, slots_of(trained)[:2])
+    gc.collect()
+    assert [stack() for stack in stacks] == [None]
 
 
 def test_a_size_of_stacks_needs_stacks(root, tmp_path, capsys):

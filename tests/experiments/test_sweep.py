@@ -108,9 +108,10 @@ def test_other_data_or_options_have_a_folder_of_their_own(swept, flow_maps, own_
     clips = pd.read_csv(own_flow_maps / "clips.csv")
     clips.iloc[1:].to_csv(own_flow_maps / "clips.csv", index=False)
     others = [digest(own_flow_maps), digest(flow_maps, "--model.lr=0.5"), digest(flow_maps, "--trainer.max_steps=13")]
+    others.append(digest(flow_maps, "--trainer.limit_train_batches=1"))
     monkeypatch.setattr(FlowMaps, "revision", (99,))  # the same files would give other tensors
     others.append(digest(flow_maps))
-    assert len({*known, *others}) == len(known) + 4
+    assert len({*known, *others}) == len(known) + 5
 
 
 def test_the_held_out_labels_change_nothing_of_its_own_predictions(swept, own_flow_maps, tmp_path):

@@ -31,6 +31,8 @@ class RecordedStep:
         self.calls = 0
         self.record = True
         self.graph: cuda.CUDAGraph | None = None
+        self.inputs: dict[str, Tensor] = {}
+        self.output: Tensor | None = None
 
     def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
         """The function's output for the inputs; a replay overwrites the output of the replay before."""
@@ -48,6 +50,10 @@ class RecordedStep:
             tensor.copy_(inputs[name])
         self.graph.replay()
         return self.output
+
+    def forget(self) -> None:
+        """Give the memory of what was recorded back."""
+        self.graph, self.inputs, self.output = None, {}, None
 
     def _call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Call the function on the stream of the recording: gradients belong to the stream that made them."""
@@ -68,7 +74,7 @@ class RecordedStep:
             raise
         except RuntimeError as error:
             self.record = False
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"the step cannot be recorded, so it stays slow on this GPU: {reason}", stacklevel=2)
         else:
             self.graph = graph

@@ -124,6 +124,7 @@ class StackedTask(LightningModule):
     def on_train_end(self) -> None:
         """Bring the loss curves to the CPU: a list of steps, each with the losses (F,)."""
         self.curve = [(step, losses.tolist()) for step, losses in self.losses]
+        self.step.forget()
 
     def backward(self, loss: Tensor) -> None:
         """Nothing: ``training_step`` has computed the gradients."""
@@ -143,7 +144,7 @@ class StackedTask(LightningModule):
             with batch_invariant():
                 self.task(batch)["logits"].sum().backward()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"{type(self.network.slots).__name__} cannot be stacked: {reason}") from error
 
     def predict_step(self, batch: Batch, index: int = 0) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 import data_modules
 from experiments.experiment import Experiment
+from experiments.fold import train_stack
 from experiments.jobs import Job
 from mer.training import recorded_step
 from mer.training.recorded_step import WARM_UP, RecordedStep
@@ -17,6 +18,15 @@ MODELS = {
     "ststnet": ("--model.class_weight_power=0.5",),
     "timm_baseline": ("--model.network.name=test_resnet", "--data.input_size=32"),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -68,7 +78,7 @@ def test_a_recorded_stack_learns_what_a_stack_learns(model, flow_maps, monkeypat
 
     def outcomes():
         job = Job("flow_maps", model, root=str(flow_maps), options=(*OPTIONS, *MODELS[model]))
-        return Experiment(job).train_stack([("smic-s1", 0), ("smic-s2", 1)])
+        return train_stack(Experiment(job), [("smic-s1", 0), ("smic-s2", 1)])
 
     plain = outcomes()
     request.getfixturevalue("recording")
