@@ -61,8 +61,8 @@ def parse(words: list[str]) -> tuple[Parser, argparse.Namespace]:
     if options.command is None:
         return parser, options
     if options.command in TAKE_OPTIONS_OF_CLASSES:
-        chosen, unknown = _class_options(unknown)
-        beyond = chosen + beyond
+        options_of_classes, unknown = _class_options(unknown)
+        beyond = options_of_classes + beyond
     else:
         unknown += beyond
     known[options.command].check(unknown)
@@ -72,12 +72,12 @@ def parse(words: list[str]) -> tuple[Parser, argparse.Namespace]:
 
 def _class_options(words: list[str]) -> tuple[list[str], list[str]]:
     """Split off what Lightning's parser reads: ``--model.lr=1e-3``, ``--model.lr 1e-3``, ``--config my.yaml``."""
-    chosen, others, takes_value = [], [], False
+    options, others, takes_value = [], [], False
     for word in words:
         mine = bool(re.match(r"--((model|data|trainer)\.|(config|print_config)\b)", word))
-        (chosen if mine or (takes_value and not word.startswith("--")) else others).append(word)
+        (options if mine or (takes_value and not word.startswith("--")) else others).append(word)
         takes_value = mine and "=" not in word
-    return chosen, others
+    return options, others
 
 
 def commands() -> tuple[Parser, dict[str, Parser]]:

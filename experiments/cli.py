@@ -121,11 +121,11 @@ def _jobs(options: argparse.Namespace) -> list["Job"]:
     return [Job(model=name, results=results, workers=workers, **shared) for name in names]
 
 
-def _on_devices(jobs: list["Job"], chosen: str | None) -> tuple[list["Job"], tuple[str, ...]]:
+def _on_devices(jobs: list["Job"], asked: str | None) -> tuple[list["Job"], tuple[str, ...]]:
     """The jobs with their accelerator, and the devices that they run on."""
     from experiments import workers
 
-    devices = workers.devices(chosen, jobs[0].workers)
+    devices = workers.devices(asked, jobs[0].workers)
     return [replace(job, accelerator="cpu" if devices[0] == "cpu" else "gpu") for job in jobs], devices
 
 

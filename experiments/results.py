@@ -55,7 +55,7 @@ class Cell:
     def classes(self) -> tuple[str, ...]:
         return protocols.protocol(self.protocol).classes
 
-    def describe(self, clips: pd.DataFrame, config: str) -> None:
+    def write_header(self, clips: pd.DataFrame, config: str) -> None:
         """Write what all folds share, ``clips.csv`` and ``config.yaml``, unless it is there; a broken one goes aside.
 
         Raises:

@@ -203,7 +203,7 @@ def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], recipes
     first = folds[0][0]
     digest = store.digest({**record, "cells": sorted({experiment.digest for experiment, _, _ in folds})})
     cell = replace(first.cell, results=Path(job.results), model=f"{job.model_name}_searched", digest=digest)
-    cell.describe(first.data.clips, yaml.safe_dump(record, sort_keys=False))
+    cell.write_header(first.data.clips, yaml.safe_dump(record, sort_keys=False))
     for experiment, fold, seed in folds:
         source, target = experiment.cell.file(seed, fold), cell.file(seed, fold)
         if target.exists():

@@ -104,7 +104,7 @@ def name_failures(failures: Sequence[tuple[Fold, Failure]], console: Console) ->
 
 def open_cell(experiment: Experiment, seeds: Sequence[int], console: Console) -> None:
     """Write what the folds of a cell share, and move aside, by name, what stands in the place of a result."""
-    experiment.cell.describe(experiment.data.clips, experiment.yaml)
+    experiment.cell.write_header(experiment.data.clips, experiment.yaml)
     for moved in (experiment.cell.set_aside(seed) for seed in seeds):
         for path, why in moved.items():
             text = f"{path}: {why}; it is no result, was moved here and is trained again"
@@ -220,7 +220,7 @@ def train_here(job: Job, fold: str, seed: int, device: str) -> int:
     workers.bind_to_device(device, alone=not shares_folds(experiment.config.trainer))
     experiment.data.hold_out(fold, seed)  # complains of a fold that is none before anything is computed
     experiment.data.prepare_data()
-    experiment.cell.describe(experiment.data.clips, experiment.yaml)
+    experiment.cell.write_header(experiment.data.clips, experiment.yaml)
     run(experiment, [(fold, seed)])
     if rank_zero_only.rank != 0:
         return 0

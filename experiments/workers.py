@@ -24,11 +24,11 @@ def warm_up(modules: Sequence[str] = ("experiments.fold",)) -> None:
     pool.warm_up(modules)
 
 
-def devices(chosen: str | None, workers: int) -> tuple[str, ...]:
+def devices(asked: str | None, workers: int) -> tuple[str, ...]:
     """The devices that a sweep runs on, one worker each.
 
     Args:
-        chosen: ``cpu``, or GPU numbers separated by commas; by default all GPUs, or the CPU where there is none.
+        asked: ``cpu``, or GPU numbers separated by commas; by default all GPUs, or the CPU where there is none.
         workers: Processes on the CPU.
 
     Raises:
@@ -37,13 +37,13 @@ def devices(chosen: str | None, workers: int) -> tuple[str, ...]:
     import torch
 
     there = [str(number) for number in range(torch.cuda.device_count())]
-    if chosen == "cpu" or (not chosen and not there):
+    if asked == "cpu" or (not asked and not there):
         return ("cpu",) * workers
-    wanted = chosen.split(",") if chosen else there
+    wanted = asked.split(",") if asked else there
     missing = [number for number in wanted if number not in there]
     if missing:
-        found = f"the GPUs here are {', '.join(there)}" if there else "there is no GPU here"
-        raise InputError(f"device {', '.join(missing)} was asked for with DEVICES={chosen}, but {found}; use cpu")
+        known = f"the GPUs here are {', '.join(there)}" if there else "there is no GPU here"
+        raise InputError(f"device {', '.join(missing)} was asked for with DEVICES={asked}, but {known}; use cpu")
     return tuple(wanted)
 
 

@@ -34,7 +34,7 @@ def write_cell(
     cell: Cell, clips: pd.DataFrame, seeds: int, skill: float, maps: bool = False, facts: Mapping | None = None
 ) -> None:
     """Predictions that are the likelier right the higher the skill."""
-    cell.describe(clips, f"model:\n  class_path: mer.{cell.model}\n  init_args:\n    lr: {skill}\n")
+    cell.write_header(clips, f"model:\n  class_path: mer.{cell.model}\n  init_args:\n    lr: {skill}\n")
     for seed in range(seeds):
         draws = np.random.default_rng([seed, *cell.model.encode()])
         for number, (fold, rows) in enumerate(protocols.folds(clips, cell.split).items()):

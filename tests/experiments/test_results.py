@@ -149,7 +149,7 @@ def test_what_all_folds_share_is_written_again(cell, written, name, content):
     if name == "clips.csv":
         with pytest.raises(InputError, match="is not the clip table"):
             cell.pool(0)
-    cell.describe(
+    cell.write_header(
         written.clips[pd.read_csv(written.folder / "clips.csv").columns], (written.folder / "config.yaml").read_text()
     )
     assert path.read_bytes() == before and cell.done(0) == written.done(0)
@@ -158,13 +158,13 @@ def test_what_all_folds_share_is_written_again(cell, written, name, content):
 
 def test_folds_of_other_clips_are_not_mixed(cell, written):
     with pytest.raises(InputError, match="folds of other clips .24, and now there are 18"):
-        cell.describe(written.clips.iloc[:18], CONFIG)
+        cell.write_header(written.clips.iloc[:18], CONFIG)
 
 
 def test_a_subject_cannot_name_a_file_elsewhere(cell, written):
     clips = written.clips.assign(subject=[*written.clips["subject"][:-1], "../../../etc/passwd"])
     with pytest.raises(InputError, match="is no name for a file"):
-        cell.describe(clips, CONFIG)
+        cell.write_header(clips, CONFIG)
     clips.to_csv(cell.folder / "clips.csv", index=False)
     with pytest.raises(InputError, match="is no name for a file"):
         cell.clips  # noqa: B018
@@ -174,7 +174,7 @@ def test_the_key_is_not_written(tmp_path, written, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2)
     cell = Cell(tmp_path, "smic", "megc2019", "loso", "hsta", "0123456789ab")
     with pytest.raises(InputError, match="key for Weights & Biases"):
-        cell.describe(written.clips, f"{CONFIG}  key: {os.environ['WANDB_API_KEY']}\n")
+        cell.write_header(written.clips, f"{CONFIG}  key: {os.environ['WANDB_API_KEY']}\n")
     assert not list(tmp_path.iterdir())
 
 

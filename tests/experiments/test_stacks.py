@@ -173,7 +173,7 @@ def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fold, "train_stack", short)
     monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
-    chosen.cell.describe(chosen.data.clips, chosen.yaml)
+    chosen.cell.write_header(chosen.data.clips, chosen.yaml)
     slots = slots_of(chosen)[:5]
     curves = workers.run_folds(chosen.job, chosen.config, slots)
     assert tried == [5, 2, 2, 1] and list(curves) == slots
@@ -193,7 +193,7 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
         sizes = {"clips": 32, "steps": 4, "stack_size": 3}
         chosen = experiment(root, "ststnet", "--stacked=true", results=str(tmp_path / name), **sizes)
         monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
-        chosen.cell.describe(chosen.data.clips, chosen.yaml)
+        chosen.cell.write_header(chosen.data.clips, chosen.yaml)
         slots, begun = [(fold, 0) for fold in chosen.data.folds], []
         with monkeypatch.context() as patched:
             step, write = StackedTask.training_step, Cell.write

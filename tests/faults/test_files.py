@@ -159,7 +159,7 @@ def read_results(swept: Path, folder: Path, name: str, content: bytes) -> None:
         assert file.read_bytes() == content
     (cell,), (whole,) = cells(results), cells(swept)
     with contained(results):
-        cell.describe(whole.clips, "model: {}\n")
+        cell.write_header(whole.clips, "model: {}\n")
         moved = cell.set_aside(0)
         assert all(path.exists() and why for path, why in moved.items()) and not cell.pool(0).faults
         expected = whole.pooled(0)

@@ -34,7 +34,7 @@ def is_halved(cpu: bool) -> str:
         return train_stack(experiment, stack)
 
     fold.train_stack = train_and_note
-    own.cell.describe(own.data.clips, own.yaml)
+    own.cell.write_header(own.data.clips, own.yaml)
     _empty()
     torch.cuda.set_per_process_memory_fraction((half + whole) / 2 / torch.cuda.mem_get_info()[1])
     workers.run_folds(own.job, own.config, slots)

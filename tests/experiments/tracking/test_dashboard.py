@@ -28,7 +28,7 @@ def compared(tmp_path) -> list[Cell]:
         columns=["dataset", "subject", "clip", "target"],
     )
     for cell in cells:
-        cell.describe(clips, "model: {}\n")
+        cell.write_header(clips, "model: {}\n")
         (cell.folder / "seed0").mkdir()
         cell.file(0, "smic-s1").touch()
     return cells
