@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from data_modules.processes.pool import Failure
 from experiments import workers
 from experiments.benchmarks import fold_speed, page, plain_script
 
@@ -20,7 +21,7 @@ MODELS = ("ststnet", "ahmsa_net", "hsta")
 def in_a_worker(device: str, work: Callable, *arguments: object) -> Any:
     """Return ``work(*arguments)``, done in a new process with the settings of a sweep's worker."""
     ((_, outcome),) = workers.run(work, [arguments], [device])
-    if isinstance(outcome, workers.Failure):
+    if isinstance(outcome, Failure):
         raise SystemExit(outcome.reason)
     return outcome
 
