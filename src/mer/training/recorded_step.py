@@ -73,7 +73,7 @@ class RecordedStep:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.record = False
+            self.record, self.inputs = False, {}
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"the step cannot be recorded, so it stays slow on this GPU: {reason}", stacklevel=2)
         else:
