@@ -12,8 +12,8 @@ from data_modules.base import Batch, FlowDataModule
 from data_modules.cache.store import is_below
 from data_modules.protocols import protocol
 from data_modules.release.clip_table import complain, unsafe_names
-from data_modules.release.frame_files import read_image
 from mer import InputError
+from mer.preprocessing.frame_files import read_image
 from mer.transforms import resize
 
 COLUMNS = ("dataset", "subject", "clip", "emotion", "file")

@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 import torch
 
 from data_modules.base import FlowDataModule
-from data_modules.cache import extract, extract_on_gpu
+from data_modules.cache import extract_on_gpu
 from mer import InputError, flow
+from mer.preprocessing import clip
 
 
 class PreparedDataModule(FlowDataModule):
@@ -32,7 +33,7 @@ class PreparedDataModule(FlowDataModule):
 
     available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
     path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
-    revision: ClassVar[tuple[int, ...]] = (*FlowDataModule.revision, flow.REVISION, extract.REVISION)
+    revision: ClassVar[tuple[int, ...]] = (*FlowDataModule.revision, flow.REVISION, clip.REVISION)
 
     def __init__(
         self,

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from data_modules.base import Batch, Selection
 from data_modules.cache import extract, extract_on_gpu, store
-from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
+from data_modules.cache.extract import Entry
 from data_modules.processes.progress import clip_progress
 from data_modules.release.clip_table import Problem, rows
 from data_modules.release.released import ReleasedDataModule
 from mer import InputError, flow
+from mer.preprocessing.clip import REVISION, FlowPreparation, FramesPreparation
 from mer.transforms import resize
 
 
@@ -66,7 +67,7 @@ class VideoDataModule(ReleasedDataModule):
             "layout": self.layout,
             "crop_size": self.crop_size,
             "head_motion": self.head_motion,
-            "revision": extract.REVISION,
+            "revision": REVISION,
             "data": self.fingerprint,
         }
 
@@ -76,7 +77,7 @@ class VideoDataModule(ReleasedDataModule):
         The column ``cached`` is a clip's file below the cache.
         """
         clips = self.label(self.all_clips)
-        usable = [not any(reason(work).exists() for work in self._preparations(row)) for row in rows(clips)]
+        usable = [not any(reason(entry).exists() for entry in self._entries(row)) for row in rows(clips)]
         if not any(usable):
             raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
         clips = clips.loc[usable].reset_index(drop=True)
@@ -85,12 +86,11 @@ class VideoDataModule(ReleasedDataModule):
     def prepare_data(self) -> None:
         """Fill the cache with the clips of the protocol that are not in it; name those that cannot be used."""
         clips = list(rows(self.label(self.all_clips)))
-        wanted = [work for row in clips for work in self._preparations(row)]
-        wanted = [work for work in wanted if not reason(work).exists()]
+        wanted = [entry for row in clips for entry in self._entries(row) if not reason(entry).exists()]
         with ThreadPoolExecutor(self.workers) as pool:
-            whole = list(pool.map(_is_whole, [work.target for work in wanted]))
-        pending = [work for work, is_whole in zip(wanted, whole, strict=True) if not is_whole]
-        damaged = [work.target for work in pending if work.target.exists()]
+            whole = list(pool.map(_is_whole, [entry.target for entry in wanted]))
+        pending = [entry for entry, is_whole in zip(wanted, whole, strict=True) if not is_whole]
+        damaged = [entry.target for entry in pending if entry.target.exists()]
         if damaged:
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             names = ", ".join(map(str, damaged[:3]))
@@ -100,22 +100,22 @@ class VideoDataModule(ReleasedDataModule):
         self._report(clips)
         self.selection = Selection(self)
 
-    def _fill(self, pending: Sequence[Preparation]) -> None:
+    def _fill(self, pending: Sequence[Entry]) -> None:
         """Write a file into the cache for each of these, or the reason why there is none."""
-        for folder in dict.fromkeys(work.target.parent for work in pending):
+        for folder in dict.fromkeys(entry.target.parent for entry in pending):
             store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
         fill = extract_on_gpu.run if self.backend == "torch" else extract.run
         with clip_progress(self.name) as count:
-            for done, (work, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
+            for done, (entry, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                 if why:
-                    store.write_text(reason(work), why)
+                    store.write_text(reason(entry), why)
                 count(done, len(pending))
 
     def _report(self, clips: Sequence) -> None:
         """Say which clips, rows of the clip table, are left out, and how many are corrected."""
         lost = [problem for problem in self.problems if not problem.used]
         for row in clips:
-            reasons = [reason(work).read_text() for work in self._preparations(row) if reason(work).exists()]
+            reasons = [reason(entry).read_text() for entry in self._entries(row) if reason(entry).exists()]
             lost += [Problem(self.name, row.subject, row.clip, why, "left out", False) for why in reasons[:1]]
         corrected = sum(problem.used for problem in self.problems)
         if self.problems or lost:
@@ -128,25 +128,25 @@ class VideoDataModule(ReleasedDataModule):
     def load(self, clips: pd.DataFrame) -> Batch:
         loaded: dict[str, list[Tensor]] = {name: [] for name in self.inputs}
         for row in rows(clips):
-            for work in self._preparations(row):
-                tensors = self._cached(work, row)
+            for entry in self._entries(row):
+                tensors = self._cached(entry, row)
                 for name in loaded.keys() & tensors.keys():
                     loaded[name].append(resize(tensors[name], self.input_size))
         return {name: torch.stack(tensors) for name, tensors in loaded.items()}
 
     def read(self, row) -> Batch:
         """What is cached of a clip, see ``FlowPreparation``. A damaged file is made again."""
-        return self._cached(self._flow_preparation(row), row)
+        return self._cached(self._flow_entry(row), row)
 
-    def _cached(self, work: Preparation, row) -> Batch:
-        tensors = store.read(work.target)
+    def _cached(self, entry: Entry, row) -> Batch:
+        tensors = store.read(entry.target)
         if tensors is None:
-            computed = work.tensors()
-            tensors = store.read(work.target)  # another worker that needs it may have been faster
+            computed = entry.tensors()
+            tensors = store.read(entry.target)  # another worker that needs it may have been faster
         if tensors is None:
-            warnings.warn(f"{work.target}: missing or damaged, made again", stacklevel=2)
-            (why,) = extract_on_gpu.finish([(work, computed)], extract_on_gpu.devices()[0])
-            tensors = store.read(work.target)
+            warnings.warn(f"{entry.target}: missing or damaged, made again", stacklevel=2)
+            (why,) = extract_on_gpu.finish([(entry, computed)], extract_on_gpu.devices()[0])
+            tensors = store.read(entry.target)
             if tensors is None:
                 raise InputError(f"{row.subject} {row.clip}: {why}")
         return {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
@@ -154,18 +154,18 @@ class VideoDataModule(ReleasedDataModule):
     def _file(self, row) -> Path:
         return store.clip_file(self.folder, row.subject, row.clip)
 
-    def _preparations(self, row) -> Iterator[Preparation]:
+    def _entries(self, row) -> Iterator[Entry]:
         """What has to be cached of a clip."""
         if set(self.inputs) != {"frames"}:
-            yield self._flow_preparation(row)
+            yield self._flow_entry(row)
         if "frames" in self.inputs:
             target = store.clip_file(self.frames_folder, row.subject, row.clip)
-            yield FramesPreparation(**self._from(row), target=target, count=self.num_frames)
+            yield Entry(FramesPreparation(**self._from(row), count=self.num_frames), target)
 
-    def _flow_preparation(self, row) -> FlowPreparation:
+    def _flow_entry(self, row) -> Entry:
         apex = self.clip_frames(row).apex if self.apex == "sheet" else None
         method = self.method if self.backend == "opencv" else None
-        return FlowPreparation(**self._from(row), target=self._file(row), apex=apex, method=method)
+        return Entry(FlowPreparation(**self._from(row), apex=apex, method=method), self._file(row))
 
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""
@@ -177,9 +177,9 @@ class VideoDataModule(ReleasedDataModule):
         }
 
 
-def reason(work: Preparation) -> Path:
+def reason(entry: Entry) -> Path:
     """The file in the cache that says why a clip cannot be used; it exists only then."""
-    return work.target.with_suffix(".left_out")
+    return entry.target.with_suffix(".left_out")
 
 
 def _is_whole(path: Path) -> bool:

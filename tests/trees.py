@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from data_modules.cache import store
-from data_modules.cache.extract import FlowPreparation, FramesPreparation, Preparation
+from data_modules.cache.extract import Entry
 from data_modules.synthesis.layouts import layout
+from mer.preprocessing.clip import FlowPreparation, FramesPreparation
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -23,9 +24,10 @@ EMOTIONS = {
 CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
 
 
-def prepare_without_faces(preparations: Iterable[Preparation], workers: int) -> Iterator[None]:
+def prepare_without_faces(entries: Iterable[Entry], workers: int) -> Iterator[None]:
     """Fill a cache without looking for faces in noise; the values tell which frame was taken."""
-    for work in preparations:
+    for entry in entries:
+        work = entry.preparation
         numbers, side = [number for number, _ in work.frames], work.size
         assert numbers == sorted(numbers) and len(numbers) > 1
         if isinstance(work, FramesPreparation):
@@ -36,7 +38,7 @@ def prepare_without_faces(preparations: Iterable[Preparation], workers: int) -> 
             tensors = {"flow": np.full((3, side, side), work.apex or 0, np.float32)}
             tensors |= {name: np.full((3, side, side), len(name), np.uint8) for name in ("onset", "apex")}
             tensors["apex_frame"] = np.array([work.apex or numbers[-1]])
-        store.write(work.target, tensors)
+        store.write(entry.target, tensors)
         yield None
 
 

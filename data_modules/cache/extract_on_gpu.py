@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_modules.cache import extract
-from data_modules.cache.extract import Preparation
+from data_modules.cache.extract import Entry
 from data_modules.cache.store import write
 from mer import InputError
 from mer.flow import with_strain
@@ -26,7 +26,7 @@ BATCH = 128
 BATCHES_AT_ONCE = 2
 """On one GPU: while one is copied, or waits for its slowest clip, the other keeps the GPU busy."""
 
-Computed = tuple[Preparation, dict[str, NDArray] | str]  # a clip and its tensors, or why it cannot be used
+Computed = tuple[Entry, dict[str, NDArray] | str]  # a clip and its tensors, or why it cannot be used
 
 
 def resolve(
@@ -121,14 +121,14 @@ def devices() -> list[Device]:
     return [Device(f"cuda:{number}") for number in range(torch.cuda.device_count())] or [Device("cpu")]
 
 
-def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | None]:
-    """Run preparations as ``extract.run`` does, but compute the flow that they leave out on ``devices``.
+def run(entries: Sequence[Entry], workers: int) -> Iterator[str | None]:
+    """Write entries as ``extract.run`` does, but compute the flow that they leave out on ``devices``.
 
     Processes decode, find faces and align; whole batches of crops go to the devices, as many to each as it computes at
     once, while the next are gathered. At most these batches and two more are held.
 
     Args:
-        preparations: In any order.
+        entries: In any order.
         workers: Processes. What is computed does not depend on their number, nor on that of the devices.
 
     Yields:
@@ -137,8 +137,8 @@ def run(preparations: Sequence[Preparation], workers: int) -> Iterator[str | Non
     Raises:
         InputError: If the cache cannot be written, a process dies, or the memory of a device does not suffice.
     """
-    with closing(extract.spread(Preparation.tensors, preparations, workers)) as computed:
-        yield from finish_all(zip(preparations, computed), devices())
+    with closing(extract.spread(Entry.tensors, entries, workers)) as computed:
+        yield from finish_all(zip(entries, computed), devices())
 
 
 def finish_all(computed: Iterable[Computed], devices: Sequence[Device]) -> Iterator[str | None]:
@@ -181,7 +181,7 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     """Compute the flow of a batch of clips on one device, and write their files.
 
     Args:
-        batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``extract.FlowPreparation``.
+        batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``FlowPreparation``.
         device: It waits for its turn there.
 
     Returns:
@@ -197,8 +197,8 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
             del tensors["pair"]
             tensors["flow"] = with_strain(flow)
     outcomes: list[str | None] = []
-    for preparation, tensors in batch:
+    for entry, tensors in batch:
         if isinstance(tensors, dict):
-            write(preparation.target, tensors)
+            write(entry.target, tensors)
         outcomes.append(tensors if isinstance(tensors, str) else None)
     return outcomes

@@ -13,7 +13,7 @@ import pandas as pd
 from data_modules.release import detect
 from data_modules.release.clip_table import COLUMNS, Erratum, Problem, is_number, is_plain
 from data_modules.release.detect import Release
-from data_modules.release.frame_files import Frame, damage, list_frames
+from mer.preprocessing.frame_files import Frame, damage, list_frames
 
 NUMBERS = ("onset", "apex", "offset")
 

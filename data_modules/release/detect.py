@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_modules.release.frame_files import IMAGE_SUFFIXES
 from data_modules.release.sheets import Sheet
+from mer.preprocessing.frame_files import IMAGE_SUFFIXES
 
 _MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
 _WORDS = {"clip": r".+", "video": r"[^_]+", "onset": r"\d+", "emotion": r".+"}

@@ -12,9 +12,9 @@ from rich.table import Table
 from data_modules.base import FlowDataModule
 from data_modules.protocols import PROTOCOLS
 from data_modules.release.clip_table import Problem, rows
-from data_modules.release.frame_files import read_image
 from data_modules.videos import VideoDataModule
 from mer import InputError
+from mer.preprocessing.frame_files import read_image
 
 
 def inspect(data: FlowDataModule) -> dict:

@@ -20,11 +20,12 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from data_modules import DATASETS, protocols
 from data_modules.cache import extract
-from data_modules.cache.extract import FlowPreparation
+from data_modules.cache.extract import Entry
 from data_modules.flow_maps import COLUMNS, FlowMaps
-from data_modules.release.frame_files import damage, list_frames, read_image
 from experiments.jobs import load_class
 from mer import InputError
+from mer.preprocessing.clip import FlowPreparation
+from mer.preprocessing.frame_files import damage, list_frames, read_image
 from tests import trees
 from tests.faults.hostile import EDITS, PATIENCE, contained, feeder, mutate, mutate_member, replaced
 
@@ -193,10 +194,8 @@ class TestPictures:
                 assert [frame.number for frame in frames] == [0, 1, 2]
                 assert all(damage(frame) is not None for frame in frames)
                 named = tuple((frame.number, frame.path) for frame in frames)
-                work = FlowPreparation(
-                    frames=named, target=folder / "x", size=16, registered=True, apex=2, method="farneback"
-                )
-                assert isinstance(work.tensors(), str | dict)
+                work = FlowPreparation(frames=named, size=16, registered=True, apex=2, method="farneback")
+                assert isinstance(Entry(work, folder / "x").tensors(), str | dict)
                 read_image(frames[1].path)
 
         feed(EDITS, test, 15, 400)

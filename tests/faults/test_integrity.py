@@ -71,7 +71,7 @@ def test_a_sweep_names_damaged_results_once_and_trains_them_again(flow_maps, tmp
 def clips(tmp_path, monkeypatch):
     """CASME II, its cache filled; the function opens it once more."""
     monkeypatch.setattr(extract, "run", trees.prepare_without_faces)
-    monkeypatch.setattr(extract.FlowPreparation, "tensors", remade)
+    monkeypatch.setattr(extract.Entry, "tensors", remade)
     root = trees.casme2(tmp_path / "data")
 
     def load():
@@ -81,9 +81,9 @@ def clips(tmp_path, monkeypatch):
     return load
 
 
-def remade(work: extract.FlowPreparation) -> dict[str, np.ndarray]:
-    side, target = work.size, work.target.with_suffix(".again")
-    next(iter(trees.prepare_without_faces([extract.FlowPreparation(**{**vars(work), "target": target})], 1)), None)
+def remade(entry: extract.Entry) -> dict[str, np.ndarray]:
+    side, target = entry.preparation.size, entry.target.with_suffix(".again")
+    next(iter(trees.prepare_without_faces([extract.Entry(entry.preparation, target)], 1)), None)
     tensors = load_file(target)
     target.unlink()
     assert tensors["flow"].shape == (3, side, side)
@@ -128,11 +128,11 @@ def test_a_file_that_another_worker_has_made_again_is_used(clips, tmp_path, recw
     expected, path = data.load(data.clips)["flow"], sorted(whole)[0]
     flip(path)
 
-    def slow(work: extract.FlowPreparation):
+    def slow(entry: extract.Entry):
         path.write_bytes(whole[path])
-        return remade(work)
+        return remade(entry)
 
-    monkeypatch.setattr(extract.FlowPreparation, "tensors", slow)
+    monkeypatch.setattr(extract.Entry, "tensors", slow)
     recwarn.clear()
     assert data.load(data.clips)["flow"].equal(expected) and not recwarn.list
 
@@ -140,7 +140,7 @@ def test_a_file_that_another_worker_has_made_again_is_used(clips, tmp_path, recw
 def test_a_file_that_nothing_can_make_again_is_named(clips, tmp_path, monkeypatch):
     data = clips()
     flip(sorted(files(tmp_path / "cache"))[0])
-    monkeypatch.setattr(extract.FlowPreparation, "tensors", lambda work: "no face is found")
+    monkeypatch.setattr(extract.Entry, "tensors", lambda entry: "no face is found")
     with (
         pytest.warns(UserWarning, match="made again"),
         pytest.raises(ValueError, match="sub01 EP01_01f: no face is found"),

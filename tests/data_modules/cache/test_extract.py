@@ -12,8 +12,9 @@ import pytest
 from skimage.data import astronaut
 
 from data_modules.cache import extract, store
-from data_modules.cache.extract import FlowPreparation, FramesPreparation
+from data_modules.cache.extract import Entry
 from mer import InputError
+from mer.preprocessing.clip import FlowPreparation, FramesPreparation
 
 NUMBERS = (7, 8, 9, 11, 12, 13, 14)  # 10 is missing
 APEX = 11
@@ -48,15 +49,15 @@ def own_clip(tmp_path):
     return film(tmp_path / "clip")
 
 
-def preparation(clip, tmp_path, **changes) -> FlowPreparation:
-    settings = {"apex": APEX, "target": tmp_path / "out.safetensors", "size": 128, "method": "farneback"} | changes
-    return FlowPreparation(frames=clip, **settings)
+def entry(clip, tmp_path, name="out.safetensors", **changes) -> Entry:
+    settings = {"apex": APEX, "size": 128, "method": "farneback"} | changes
+    return Entry(FlowPreparation(frames=clip, **settings), tmp_path / name)
 
 
 def prepared(clip, tmp_path, **changes):
-    one = preparation(clip, tmp_path, **changes)
-    assert one.run() is None
-    return store.read(one.target)
+    work = entry(clip, tmp_path, **changes)
+    assert work.write() is None
+    return store.read(work.target)
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -91,7 +92,7 @@ def test_the_spotted_apex_does_not_depend_on_size_or_method(clip, tmp_path):
 
 def test_two_frames_are_enough(clip, tmp_path):
     assert prepared(clip[:2], tmp_path, apex=None)["apex_frame"] == [8]
-    assert "1 frame" in preparation(clip[:1], tmp_path).run()
+    assert "1 frame" in entry(clip[:1], tmp_path).write()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -109,9 +110,9 @@ def test_grey_frames_give_nearly_the_same(clip, tmp_path, channels):
 @pytest.mark.parametrize("index", [0, NUMBERS.index(APEX)], ids=["onset", "apex"])
 def test_a_frame_that_is_needed_and_does_not_open_is_named(own_clip, tmp_path, index):
     own_clip[index][1].write_bytes(b"no image")
-    one = preparation(own_clip, tmp_path)
-    assert str(own_clip[index][1]) in one.run()
-    assert not one.target.exists()
+    work = entry(own_clip, tmp_path)
+    assert str(own_clip[index][1]) in work.write()
+    assert not work.target.exists()
 
 
 def test_spotting_passes_over_some_damaged_frames_but_not_over_half_of_them(own_clip, tmp_path):
@@ -119,14 +120,14 @@ def test_spotting_passes_over_some_damaged_frames_but_not_over_half_of_them(own_
         path.write_bytes(b"")
     assert prepared(own_clip, tmp_path, apex=None)["apex_frame"] == [APEX]
     own_clip[1][1].unlink()
-    reason = preparation(own_clip, tmp_path, apex=None).run()
+    reason = entry(own_clip, tmp_path, apex=None).write()
     assert "3 of 7" in reason and str(own_clip[1][1]) in reason
 
 
 def test_a_frame_of_another_size_is_named(own_clip, tmp_path):
     path = own_clip[NUMBERS.index(APEX)][1]
     cv2.imwrite(str(path), picture(1)[:200])
-    reason = preparation(own_clip, tmp_path).run()
+    reason = entry(own_clip, tmp_path).write()
     assert str(path) in reason and "340 x 200" in reason and "340 x 300" in reason
 
 
@@ -137,16 +138,16 @@ def test_a_face_may_first_be_seen_a_few_frames_later(own_clip, tmp_path):
     prepared(own_clip, tmp_path)
     for _, path in own_clip:
         cv2.imwrite(str(path), blank)
-    reason = preparation(own_clip, tmp_path).run()
+    reason = entry(own_clip, tmp_path).write()
     assert str(own_clip[0][1]) in reason and "no face" in reason
     assert prepared(own_clip, tmp_path, registered=True)
 
 
 def filmstrip(clip, tmp_path, **changes) -> np.ndarray:
-    settings = {"target": tmp_path / "frames.safetensors", "size": 64, "count": 4} | changes
-    one = FramesPreparation(frames=clip, **settings)
-    assert one.run() is None
-    return store.read(one.target)["frames"]
+    settings = {"size": 64, "count": 4} | changes
+    work = Entry(FramesPreparation(frames=clip, **settings), tmp_path / "frames.safetensors")
+    assert work.write() is None
+    return store.read(work.target)["frames"]
 
 
 def test_frames_are_spread_evenly_from_onset_to_offset(clip, tmp_path):
@@ -168,7 +169,8 @@ def test_the_nearest_frame_stands_in_for_one_that_does_not_open(own_clip, clip, 
     every = filmstrip(clip, tmp_path, count=8)
     np.testing.assert_array_equal(filmstrip(own_clip, tmp_path)[[0, 3]], every[[0, 5]])
     own_clip[0][1].write_bytes(b"")
-    assert str(own_clip[0][1]) in FramesPreparation(frames=own_clip, target=tmp_path / "x", size=64, count=4).run()
+    work = Entry(FramesPreparation(frames=own_clip, size=64, count=4), tmp_path / "x")
+    assert str(own_clip[0][1]) in work.write()
 
 
 def test_outcomes_and_bytes_do_not_depend_on_the_workers(clip, tmp_path):
@@ -177,7 +179,7 @@ def test_outcomes_and_bytes_do_not_depend_on_the_workers(clip, tmp_path):
         broken = (*clip[:1], (8, tmp_path / "missing.png"))
         clips = [clip, broken, clip[:4], clip[1:]]
         work = [
-            preparation(one, tmp_path, target=folder / f"{i}", apex=(None, 8)[one is broken], remove_head_motion=True)
+            entry(one, folder, f"{i}", apex=(None, 8)[one is broken], remove_head_motion=True)
             for i, one in enumerate(clips)
         ]
         outcomes = list(extract.run(work, workers))
@@ -193,15 +195,16 @@ def test_nothing_to_do():
     assert list(extract.run([], 2)) == []
 
 
-class Fatal(FlowPreparation):
-    def run(self):
+class Fatal(Entry):
+    def write(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_clip_that_kills_its_process_is_one_clear_error(tmp_path):
-    work = [Fatal(frames=((1, tmp_path / "clip/1.jpg"),), target=tmp_path, size=128, apex=None, method="dis")] * 3
+    frames = ((1, tmp_path / "clip/1.jpg"),)
+    work = [Fatal(FlowPreparation(frames=frames, size=128, apex=None, method="dis"), tmp_path)] * 3
     with pytest.raises(InputError, match="clip: .*twice.*SIGKILL.*fewer --workers"):
-        list(extract.spread(Fatal.run, work, 2))
+        list(extract.spread(Fatal.write, work, 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
@@ -209,11 +212,12 @@ def test_no_process_is_left_behind(clip, tmp_path, number):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from data_modules.cache.extract import FlowPreparation, run
+        from data_modules.cache.extract import Entry, run
+        from mer.preprocessing.clip import FlowPreparation
         if __name__ == "__main__":
             frames = tuple((i, Path(path)) for i, path in enumerate(sys.argv[2:]))
             settings = {"frames": frames, "size": 256, "registered": True, "apex": 3, "method": "tvl1"}
-            work = [FlowPreparation(target=Path(sys.argv[1], str(i)), **settings) for i in range(500)]
+            work = [Entry(FlowPreparation(**settings), Path(sys.argv[1], str(i))) for i in range(500)]
             for outcome in run(work, 2):
                 print(outcome, flush=True)
     """)

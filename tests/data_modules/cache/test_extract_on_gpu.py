@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from data_modules.cache import extract, extract_on_gpu, store
-from data_modules.cache.extract import FlowPreparation, FramesPreparation
+from data_modules.cache.extract import Entry
 from data_modules.cache.extract_on_gpu import Device, finish, finish_all, resolve, run
 from mer import InputError
 from mer.flow import flow_map
 from mer.flow.tvl1 import tvl1
+from mer.preprocessing.clip import FlowPreparation, FramesPreparation
 from tests import trees
 
 SIDE = 48
@@ -26,7 +27,7 @@ def picture(shift):
 
 def computed(folder, number, **changes):
     """A clip as a process hands it over."""
-    one = FlowPreparation(frames=(), target=folder / f"{number}", size=SIDE, apex=None, method=None)
+    one = Entry(FlowPreparation(frames=(), size=SIDE, apex=None, method=None), folder / f"{number}")
     tensors = {"pair": np.stack([picture(0), picture(0.2 * number)]), "apex_frame": np.array([number])}
     return one, {**tensors, **changes}
 
@@ -34,7 +35,7 @@ def computed(folder, number, **changes):
 def test_a_batch_is_written_with_its_flow_and_strain(tmp_path):
     batch = [computed(tmp_path, 1), (computed(tmp_path, 2)[0], "no face"), computed(tmp_path, 3)]
     still = {"frames": np.zeros((6, 3, 8, 8), np.uint8)}
-    batch.append((FramesPreparation(frames=(), target=tmp_path / "still", size=8, count=6), still))
+    batch.append((Entry(FramesPreparation(frames=(), size=8, count=6), tmp_path / "still"), still))
     assert finish(batch, Device("cpu")) == [None, "no face", None, None]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "still"]
     for number in (1, 3):
@@ -89,12 +90,12 @@ def test_processes_hand_over_what_opencv_would_have_seen(tmp_path):
         files.append((number, tmp_path / f"img{number}.png"))
         cv2.imwrite(str(files[-1][1]), np.dstack([picture(shift)] * 3))
     settings = {"size": SIDE, "apex": 6, "registered": True}
-    work = [FlowPreparation(frames=tuple(files), target=tmp_path / "torch", method=None, **settings)]
-    work.append(FlowPreparation(frames=tuple(files[:1]), target=tmp_path / "short", method=None, **settings))
+    work = [Entry(FlowPreparation(frames=tuple(files), method=None, **settings), tmp_path / "torch")]
+    work.append(Entry(FlowPreparation(frames=tuple(files[:1]), method=None, **settings), tmp_path / "short"))
     done, lost = run(work, 1)
     assert done is None and "1 frame" in lost
-    reference = FlowPreparation(frames=tuple(files), target=tmp_path / "opencv", method="tvl1", **settings)
-    assert reference.run() is None
+    reference = Entry(FlowPreparation(frames=tuple(files), method="tvl1", **settings), tmp_path / "opencv")
+    assert reference.write() is None
     ours, theirs = store.read(tmp_path / "torch"), store.read(tmp_path / "opencv")
     assert set(ours) == set(theirs)
     for name in set(theirs) - {"flow"}:
@@ -183,9 +184,9 @@ class TestDataset:
     def test_prepare_asks_the_backend(self, load, monkeypatch):
         asked = []
 
-        def fill(preparations, workers):
-            asked.append({one.method for one in preparations})
-            return ("not today" for _ in preparations)
+        def fill(entries, workers):
+            asked.append({entry.preparation.method for entry in entries})
+            return ("not today" for _ in entries)
 
         monkeypatch.setattr(extract_on_gpu, "run", fill)
         monkeypatch.setattr(extract, "run", fill)

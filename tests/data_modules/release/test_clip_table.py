@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from data_modules.casme2 import CASME2
 from data_modules.release.clip_table import is_number, is_plain
-from data_modules.release.frame_files import damage, list_frames
 from data_modules.release.sheets import Sheet, find
 from mer import InputError
+from mer.preprocessing.frame_files import damage, list_frames
 from tests import trees
 
 COLUMNS = {"Subject": "subject", "Onset Frame": "onset"}

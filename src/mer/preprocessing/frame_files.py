@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.release.clip_table import is_number
 from mer import InputError
 from mer.preprocessing.opencv import cv2
 
 LARGEST = 64 << 20
 """Bytes of an image that are read at most: a frame of CAS(ME)^3 has 3 MB before it is packed."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+MOST_DIGITS = 15  # of a frame number
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")  # the last one in a name
 
 
@@ -39,7 +39,7 @@ def list_frames(folder: Path) -> list[Frame]:
             number = _NUMBER.search(stem)
             if (
                 number
-                and is_number(number[1])
+                and len(number[1]) <= MOST_DIGITS
                 and suffix.lower() in IMAGE_SUFFIXES
                 and not stem.startswith(".")
                 and entry.is_file()

@@ -1,0 +1,226 @@
+"""From the frames of a clip to what the networks read of it. No torch: processes that only do this start fast."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer import InputError
+from mer.flow import flow_map, grey
+from mer.preprocessing import apex as apexes
+from mer.preprocessing.faces import FaceFinder, alignment, centre_square, crop
+from mer.preprocessing.frame_files import read_image
+from mer.preprocessing.head_motion import align_to_onset
+
+REVISION = 3
+"""Part of every cache's digest: raised by hand when a change to alignment, cropping, spotting or head motion changes
+the tensors."""
+
+TRIES = 5
+"""Frames from the onset on in which a face is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """A frame of a video, decoded.
+
+    Attributes:
+        video: The file.
+        number: Of the frame, from 0.
+        image: RGB, uint8 (H, W, 3).
+    """
+
+    video: Path
+    number: int
+    image: NDArray[np.uint8]
+
+    def __str__(self) -> str:
+        return f"{self.video}, frame {self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """The frames of a clip, and how tensors are made of them.
+
+    Attributes:
+        frames: Number and source of every frame from onset to offset, in order; the first one is the onset.
+        size: Side of the aligned crop in pixels.
+        registered: The frames are crops of registered faces: no face is looked for, the middle square is used.
+        remove_head_motion: Take the rigid motion of the head out, see ``mer.preprocessing.head_motion``.
+    """
+
+    frames: tuple[tuple[int, Path | VideoFrame], ...]
+    size: int
+    registered: bool = False
+    remove_head_motion: bool = False
+
+    def tensors(self) -> dict[str, NDArray]:
+        """The tensors of the clip.
+
+        Raises:
+            InputError: If the clip cannot be used.
+        """
+        if len(self.frames) < 2:
+            raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
+        onset = read_frame(self.frames[0][1])
+        return self.compute(onset, None if self.registered else self._landmarks(onset))
+
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        """The tensors of the clip.
+
+        Args:
+            onset: The onset frame, RGB.
+            landmarks: Of the face in it; None where faces are registered.
+
+        Raises:
+            InputError: If the clip cannot be used.
+        """
+        raise NotImplementedError
+
+    def _landmarks(self, onset: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Landmarks in the onset frame or, where no face is seen there, in the next frame that shows one.
+
+        The head moves little within a few frames, and an onset may be blurred.
+
+        Raises:
+            InputError: If there is no face in any of them.
+        """
+        for index, (_, path) in enumerate(self.frames[:TRIES]):
+            try:
+                image = onset if index == 0 else _read_like(onset, path)
+            except InputError:
+                continue  # it may not be needed
+            landmarks = finder().landmarks(image)
+            if landmarks is not None:
+                return landmarks
+        tried = min(TRIES, len(self.frames))
+        raise InputError(f"{self.frames[0][1]}: no face is found in the onset frame, nor in the {tried - 1} after it")
+
+    def _alignment(
+        self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, size: int
+    ) -> NDArray[np.float64]:
+        if landmarks is None:
+            return centre_square(onset.shape[1], onset.shape[0], size)
+        return alignment(landmarks, size)
+
+    def _follow(
+        self, onset: NDArray[np.uint8], image: NDArray[np.uint8], first: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Alignment of a later frame: that of the onset, less the motion of the head if that is to be removed."""
+        if not self.remove_head_motion:
+            return first
+        face = None if self.registered else finder().landmarks(image)
+        guesses = [] if face is None else [alignment(face, self.size)]
+        return align_to_onset(grey(onset), grey(image), first, self.size, guesses=guesses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowPreparation(Preparation):
+    """The flow from onset to apex, and the two frames.
+
+    Its tensors: ``flow``, float32 (3, size, size); ``onset`` and ``apex``, uint8 RGB (3, size, size), the aligned
+    faces; ``apex_frame``, int64 (1,), the number of the frame used. At most three frames are held at a time.
+
+    Attributes:
+        apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
+        method: Optical flow, see ``mer.flow``; None if the caller computes it, in batches: then ``pair``, uint8
+            (2, size, size), the two faces in grey, is in the place of ``flow``.
+    """
+
+    apex: int | None
+    method: Literal["tvl1", "farneback", "dis"] | None
+
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        first = self._alignment(onset, landmarks, self.size)
+        wanted = self.apex
+        if wanted is None:
+            wanted = self._spot(onset, self._alignment(onset, landmarks, apexes.SIZE))
+        number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
+        apex = _read_like(onset, path)
+        second = self._follow(onset, apex, first)
+        crops = crop(grey(onset), first, self.size), crop(grey(apex), second, self.size, like=first)
+        return {
+            **({"flow": flow_map(*crops, self.method)} if self.method else {"pair": np.stack(crops)}),
+            "onset": crop(onset, first, self.size).transpose(2, 0, 1),
+            "apex": crop(apex, second, self.size, like=first).transpose(2, 0, 1),
+            "apex_frame": np.array([number]),
+        }
+
+    def _spot(self, onset: NDArray[np.uint8], transform: NDArray[np.float64]) -> int:
+        """Number of the apex frame; frames that do not open are passed over, if they are less than half.
+
+        Raises:
+            InputError: If they are half or more.
+        """
+        numbers, crops, faults = [self.frames[0][0]], [crop(grey(onset), transform, apexes.SIZE)], []
+        for number, path in self.frames[1:]:
+            try:
+                crops.append(crop(grey(_read_like(onset, path)), transform, apexes.SIZE))
+                numbers.append(number)
+            except InputError as error:
+                faults.append(error)
+        if faults and 2 * len(faults) >= len(self.frames) - 1:
+            raise InputError(
+                f"the apex cannot be spotted: {len(faults)} of {len(self.frames)} frames do not open, as {faults[0]}"
+            )
+        return numbers[apexes.spot(crops)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesPreparation(Preparation):
+    """Frames spread evenly from onset to offset: ``frames``, uint8 RGB (count, 3, size, size), aligned faces.
+
+    A frame that does not open is replaced by the nearest that does, so that the clips are those that have a flow.
+
+    Attributes:
+        count: Frames to take; the first is the onset, the last the offset.
+    """
+
+    count: int
+
+    def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
+        first = self._alignment(onset, landmarks, self.size)
+        crops: dict[Path | VideoFrame, NDArray[np.uint8]] = {self.frames[0][1]: crop(onset, first, self.size)}
+        taken = []
+        for wanted in np.linspace(self.frames[0][0], self.frames[-1][0], self.count):
+            for _, path in sorted(self.frames, key=lambda frame: abs(frame[0] - wanted)):
+                try:
+                    if path not in crops:
+                        image = _read_like(onset, path)
+                        crops[path] = crop(image, self._follow(onset, image, first), self.size, like=first)
+                except InputError:
+                    continue
+                taken.append(crops[path])
+                break
+        return {"frames": np.stack(taken).transpose(0, 3, 1, 2)}
+
+
+def read_frame(source: Path | VideoFrame) -> NDArray[np.uint8]:
+    """A frame of a clip, RGB.
+
+    Raises:
+        InputError: If the file does not open.
+    """
+    return source.image if isinstance(source, VideoFrame) else read_image(source)
+
+
+def _read_like(onset: NDArray[np.uint8], source: Path | VideoFrame) -> NDArray[np.uint8]:
+    """Read another frame of a clip, RGB.
+
+    Raises:
+        InputError: If it does not open or is not as large as the onset frame.
+    """
+    image = read_frame(source)
+    if image.shape[:2] != onset.shape[:2]:
+        here, there = (f"{shape[1]} x {shape[0]}" for shape in (image.shape, onset.shape))
+        raise InputError(f"{source}: has {here} pixels, the onset frame {there}")
+    return image
+
+
+@cache
+def finder() -> FaceFinder:
+    """The face finder of this process, opened once."""
+    return FaceFinder().__enter__()
