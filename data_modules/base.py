@@ -14,7 +14,7 @@ from torch import Tensor
 from data_modules import protocols
 from data_modules.batches import Augmentation, Batches
 from data_modules.release.clip_table import Problem
-from mer import InputError
+from mer import InputError, transforms
 from mer.models import Batch
 from mer.transforms import normalise_flow
 
@@ -23,6 +23,10 @@ def generator(*key: object) -> torch.Generator:
     """A random stream on the CPU that depends on the key alone, not on the order of the work."""
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
     return torch.Generator().manual_seed(seed % 2**63)
+
+
+NOBODY = "nobody"
+"""The fold that holds nobody out, in which a model is trained that leaves the suite."""
 
 
 class Selection:
@@ -72,7 +76,7 @@ class FlowDataModule(LightningDataModule):
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
     path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
-    revision: ClassVar[tuple[int, ...]] = (2,)  # raised by hand when the same files give other tensors
+    revision: ClassVar[tuple[int, ...]] = (transforms.REVISION,)  # of all code that makes tensors of the same files
 
     own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
     """Protocols by name, for labels that no protocol of ``protocols.py`` knows; they are known once it is imported."""
@@ -199,7 +203,7 @@ class FlowDataModule(LightningDataModule):
         Raises:
             InputError: If there is no such fold.
         """
-        if fold not in self.folds:
+        if fold not in (*self.folds, NOBODY):
             raise InputError(f"there is no fold '{fold}'; there are {', '.join(self.folds)}")
         self.fold, self.seed = fold, seed
 
@@ -223,9 +227,14 @@ class FlowDataModule(LightningDataModule):
         return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "num_frames", 2), dim=1)}
 
     @property
+    def test_rows(self) -> list[int]:
+        """Rows of the clips that the fold tests."""
+        return [] if self.fold == NOBODY else self.folds[self.fold]
+
+    @property
     def train_rows(self) -> list[int]:
         """Rows of the clips that the fold trains on."""
-        held_out = set(self.folds[self.fold])
+        held_out = set(self.test_rows)
         return [row for row in range(len(self.clips)) if row not in held_out]
 
     @property
@@ -241,7 +250,7 @@ class FlowDataModule(LightningDataModule):
     @property
     def test_targets(self) -> Tensor:
         """Classes of the test clips, (n,), on the CPU."""
-        return self.targets[self.folds[self.fold]]
+        return self.targets[self.test_rows]
 
     def train_dataloader(self) -> Batches:
         """The fold's stream of training batches; processes that train one fold together share each of them.
@@ -258,4 +267,4 @@ class FlowDataModule(LightningDataModule):
         return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augmentation, part)
 
     def test_dataloader(self) -> Batches:
-        return Batches(self.store, self.folds[self.fold])
+        return Batches(self.store, self.test_rows)

@@ -70,15 +70,17 @@ class HeldOut(Callback):
 
 
 class FinalWeights(Callback):
-    """Takes the weights of a first stage when it has been trained.
+    """Takes the weights when the training has ended, averaged if they are.
 
     Attributes:
-        weights: By name, on the CPU.
+        weights: By name, on the CPU; of a stack for each of its slots.
     """
 
     def on_train_end(self, trainer: Trainer, task: LightningModule) -> None:
         """Copy them."""
-        self.weights = {name: np.array(tensor.cpu()) for name, tensor in task.state_dict().items()}
+        with averaged(trainer, task):
+            states = task.slot_states() if isinstance(task, StackedTask) else [task.state_dict()]
+            self.weights = [{name: np.array(tensor.cpu()) for name, tensor in state.items()} for state in states]
 
 
 class Curve(DummyLogger):
@@ -116,15 +118,20 @@ def pictures(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor
 
 
 @contextmanager
+def averaged(trainer: Trainer, task: LightningModule) -> Iterator[None]:
+    """Inside the block the task has the averaged weights, if it has a moving average."""
+    with ExitStack() as stack:
+        for callback in trainer.callbacks:
+            if isinstance(callback, MovingAverage):
+                stack.enter_context(callback.applied(task))
+        yield
+
+
+@contextmanager
 def _testing(trainer: Trainer, task: Task | StackedTask, clips: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The held-out clips in the training's precision, inside a block in which the task is as at test time."""
     was_training = task.training
     task.eval()
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(trainer.precision_plugin.forward_context())
-        for callback in trainer.callbacks:
-            if isinstance(callback, MovingAverage):
-                stack.enter_context(callback.applied(task))
+    with torch.no_grad(), trainer.precision_plugin.forward_context(), averaged(trainer, task):
         yield trainer.precision_plugin.convert_input(clips)
     task.train(was_training)

@@ -1,9 +1,48 @@
-"""A trained model from its folder: the frames of a clip in, probabilities and pictures out."""
+"""A trained model from its folder: the frames of a clip in, probabilities and pictures out.
 
-from dataclasses import dataclass
+    model = mer.load("models/casme3-ahmsa_net")
+    result = model.predict("clip.mp4")
+
+The folder is written by ``mer fit``: ``model.safetensors``, the weights of every seed; ``config.yaml``, the network and
+how its input is made; ``README.md``, the model's card.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import yaml
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mer import InputError, flow, transforms
+from mer.flow import with_strain
+from mer.flow.tvl1 import tvl1
+from mer.models import Network
+from mer.preprocessing import apex as apexes
+from mer.preprocessing import clip as clips
+from mer.preprocessing import quality
+from mer.preprocessing.clip import FlowPreparation, FramesPreparation, VideoFrame, finder, read_frame
+from mer.preprocessing.video import Clip, open_clip
+from mer.training.task import Task
+from mer.transforms import normalise_flow, resize
+
+LONGEST = 2.0
+"""Seconds. A longer clip has to be spotted first."""
+
+MOST_FRAMES = 600
+"""As ``LONGEST``, where nobody knows the frame rate: CAS(ME)^3 has clips of over 400 frames."""
+
+WATCHED = 64
+"""Frames of a clip in which the movement is measured, where the apex is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +91,270 @@ class Prediction:
     def label(self) -> str:
         """The class with the highest probability."""
         return self.classes[int(np.argmax(self.probabilities))]
+
+
+class Model:
+    """A trained recipe: a task for each of its seeds, whose probabilities are averaged.
+
+    Args:
+        folder: As written by ``mer fit``.
+        device: As torch names it; by default the first GPU, or the CPU where there is none.
+        allow: Packages whose classes the model may consist of, besides ``mer``.
+
+    Attributes:
+        classes: Names of the classes, in order.
+        config: What ``config.yaml`` says.
+
+    Raises:
+        InputError: If this is no model's folder, or it is damaged, or was written for other code.
+    """
+
+    def __init__(self, folder: str | Path, device: str | None = None, allow: Sequence[str] = ()):
+        self.folder = Path(folder)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.config = _read_config(self.folder / "config.yaml")
+        self.classes: tuple[str, ...] = tuple(self.config["classes"])
+        self.input: Mapping[str, Any] = self.config["input"]
+        try:
+            self.tasks = self._tasks(("mer", *allow))
+        except (KeyError, TypeError, ValueError, AttributeError, ImportError, RuntimeError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{self.folder}: is damaged, or was written for other code: {reason}") from error
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    def _tasks(self, packages: Sequence[str]) -> list[Task]:
+        """The tasks with their weights, at test time."""
+        file = self.folder / "model.safetensors"
+        try:
+            with file.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            if found != self.config["sha256"]:
+                raise InputError(f"{file}: is damaged, or belongs to another config.yaml; copy the model again")
+            weights = load_file(file, str(self.device))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{file}: cannot be read ({error})") from error
+        tasks = []
+        for seed in self.config["seeds"]:
+            task = build(self.config["model"], packages)
+            own = {
+                name.removeprefix(f"seed{seed}."): x for name, x in weights.items() if name.startswith(f"seed{seed}.")
+            }
+            task.load_state_dict(own)
+            tasks.append(task.to(self.device).eval())
+        self._check_revisions(tasks[0].network)
+        return tasks
+
+    def _check_revisions(self, network: Network) -> None:
+        now, then = revisions(network), self.config["revisions"]
+        changed = [name for name in now if now[name] != then.get(name)]
+        if changed:
+            raise InputError(
+                f"{self.folder}: was trained with mer {self.config['mer']}, whose {' and '.join(changed)} gave other "
+                "tensors than this one's; install that version, or fit the model again"
+            )
+
+    def predict(
+        self,
+        clip: str | Path | Clip,
+        *,
+        onset: int | str | None = None,
+        apex: int | str | None = None,
+        offset: int | str | None = None,
+        frames_per_second: float | None = None,
+        registered: bool = False,
+    ) -> Prediction:
+        """Classify a short clip.
+
+        Args:
+            clip: A video file, a folder of frames, or ``onset.png:apex.png``.
+            onset: Frame number, or seconds from the first frame as ``0.4s``; the first frame by default.
+            apex: Likewise; spotted by default.
+            offset: Likewise; the last frame by default.
+            frames_per_second: In place of what the file says.
+            registered: The frames are crops of registered faces: no face is looked for.
+
+        Raises:
+            InputError: If it is no such clip, has no face or two, or is longer than ``LONGEST`` seconds.
+        """
+        clip = clip if isinstance(clip, Clip) else open_clip(clip, frames_per_second)
+        first = clip.first if onset is None else clip.number(onset)
+        last = clip.last if offset is None else clip.number(offset)
+        wanted = None if apex is None else clip.number(apex)
+        if not first < (last if wanted is None else wanted) <= last:
+            raise InputError(f"{clip.name}: onset {first}, apex {wanted}, offset {last} are not in this order")
+        length = last - first
+        if length > (LONGEST * clip.frames_per_second if clip.frames_per_second else MOST_FRAMES):
+            raise InputError(
+                f"{clip.name}: has {length + 1} frames, which is no micro-expression; spot it first, as mer predict "
+                "does, or name its onset and offset"
+            )
+        frames = tuple(clip.frames(first, last))
+        return self._predict(clip, frames, wanted, registered)
+
+    def _predict(
+        self, clip: Clip, frames: tuple[tuple[int, Path | VideoFrame], ...], apex: int | None, registered: bool
+    ) -> Prediction:
+        how = {name: self.input.get(name) for name in ("crop_size", "method", "backend", "head_motion", "num_frames")}
+        if how["method"] is None:
+            raise InputError(f"{self.folder}: was trained on flow that others have computed, and so predicts no clips")
+        if len(frames) < 2:
+            raise InputError(f"{clip.name}: has {len(frames)} frame; flow needs two")
+        common = {
+            "size": how["crop_size"],
+            "registered": registered,
+            "remove_head_motion": how["head_motion"] == "removed",
+        }
+        method = how["method"] if how["backend"] == "opencv" else None
+        work = FlowPreparation(frames=frames, **common, apex=apex, method=method)
+        onset = read_frame(frames[0][1])
+        if not registered and quality.count_faces(onset) > 1:
+            raise InputError(f"{clip.name}: there are two faces in frame {frames[0][0]}; cut the video to one of them")
+        landmarks = None if registered else work.landmarks(onset)
+        numbers, movement, crops = work.watch(onset, landmarks, None if apex is None else WATCHED)
+        if apex is None:
+            work = replace(work, apex=numbers[apexes.spot(movement)])
+        tensors = work.compute(onset, landmarks)
+        if "frames" in self.input["inputs"]:
+            tensors |= FramesPreparation(frames=frames, **common, count=how["num_frames"]).compute(onset, landmarks)
+        if "pair" in tensors:
+            first, second = torch.from_numpy(tensors.pop("pair")).to(self.device)[:, None, None]
+            tensors["flow"] = with_strain(tvl1(first, second)[0].cpu().numpy())
+        used = int(tensors["apex_frame"][0])
+        probabilities, attention = self.classify(
+            {name: torch.from_numpy(tensors[name]) for name in self.input["inputs"]}
+        )
+        image = read_frame(dict(frames)[used])
+        doubts = quality.doubts(
+            frames_per_second=clip.frames_per_second,
+            onset_landmarks=landmarks,
+            apex_landmarks=None if registered else finder().landmarks(image),
+            flow=tensors["flow"],
+            movement=movement[: 1 + int(np.searchsorted(numbers, used))],
+            crops=crops,
+        )
+        return Prediction(
+            clip=clip.name,
+            classes=self.classes,
+            probabilities=probabilities.mean(0),
+            spread=probabilities.std(0),
+            onset=frames[0][0],
+            apex=used,
+            offset=frames[-1][0],
+            frames_per_second=clip.frames_per_second,
+            face_width=None if landmarks is None else quality.face_width(landmarks),
+            warnings=doubts,
+            flow=tensors["flow"],
+            onset_face=tensors["onset"].transpose(1, 2, 0),
+            apex_face=tensors["apex"].transpose(1, 2, 0),
+            attention=attention,
+            frame_numbers=np.array(numbers),
+            movement=movement,
+        )
+
+    def classify(self, tensors: Mapping[str, Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Classify what was prepared of one clip.
+
+        Args:
+            tensors: The model's inputs, as a cache has them: ``flow`` (3, H, W) in pixels, pictures uint8.
+
+        Returns:
+            Probabilities of each seed, (seeds, K), and the attention map (S, S) or None.
+        """
+        batch = {
+            name: resize(tensor, self.input["input_size"])[None].to(self.device) for name, tensor in tensors.items()
+        }
+        if "flow" in batch:
+            batch["flow"] = normalise_flow(batch["flow"])
+        with torch.inference_mode(), _one_thread():
+            probabilities = torch.cat([task.predict_step(batch) for task in self.tasks])
+            if not self.tasks[0].network.shows_attention:
+                return probabilities.cpu().numpy(), None
+            maps = torch.cat([task.attention(batch) for task in self.tasks])
+        return probabilities.cpu().numpy(), maps.mean(0).cpu().numpy()
+
+
+def load(folder: str | Path, device: str | None = None, allow: Sequence[str] = ()) -> Model:
+    """The model of a folder, see ``Model``."""
+    return Model(folder, device, allow)
+
+
+def build(config: Mapping[str, Any], packages: Sequence[str] = ("mer",)) -> Task:
+    """A task with new weights.
+
+    Args:
+        config: ``class_path`` of the task and its ``init_args``, in which ``network`` is another such mapping.
+        packages: Whose classes may be named.
+
+    Raises:
+        InputError: If it names another class.
+    """
+    arguments = dict(config["init_args"])
+    network = arguments.pop("network")
+    made = _class(network["class_path"], Network, packages)(**network.get("init_args") or {})
+    return _class(config["class_path"], Task, packages)(network=made, **arguments)
+
+
+def revisions(network: Network) -> dict[str, int]:
+    """The revisions of all code that a prediction depends on."""
+    return {
+        "flow": flow.REVISION,
+        "preprocessing": clips.REVISION,
+        "transforms": transforms.REVISION,
+        "network": network.revision,
+    }
+
+
+def _class(path: str, base: type, packages: Sequence[str]) -> Any:
+    module, _, name = path.rpartition(".")
+    if module.partition(".")[0] not in packages:
+        raise InputError(
+            f"the model consists of '{path}', which is not imported: it may name classes of {', '.join(packages)}; if "
+            f"you trust it, allow {path.partition('.')[0]} (--allow)"
+        )
+    found = getattr(import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"the model consists of '{path}', which is no {base.__name__}")
+    return found
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """What a model's ``config.yaml`` says, with all that has to be there.
+
+    Raises:
+        InputError: If it is none.
+    """
+    needed = {
+        "mer": str,
+        "classes": list,
+        "seeds": list,
+        "model": dict,
+        "input": dict,
+        "revisions": dict,
+        "sha256": str,
+    }
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read ({reason}); a model is a folder that mer fit has written") from error
+    wrong = [n for n, kind in needed.items() if not isinstance(config, dict) or not isinstance(config.get(n), kind)]
+    if wrong:
+        raise InputError(f"{path}: is no configuration of a model; it has no {', no '.join(wrong)}")
+    return config
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside the block torch uses one thread, as a worker of a sweep does: sums are rounded as there."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

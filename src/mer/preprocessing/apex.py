@@ -20,21 +20,21 @@ SMOOTHING = 0.03
 """Standard deviation of the smoothing over time, as a part of the number of frames."""
 
 
-def spot(crops: Sequence[NDArray[np.uint8]]) -> int:
+def spot(movement: NDArray[np.float64]) -> int:
     """Finds the frame with the strongest motion of the face against the first one, smoothed over time.
 
     Args:
-        crops: Aligned crops of a clip in order, the onset first: uint8 grey, each of shape (S, S).
+        movement: Of a clip's frames in order, the onset first, shape (n,); see the function of this name.
 
     Returns:
         Index of the apex, 1 or more: the onset is never its own apex. The earliest one where several are equal.
 
     Raises:
-        ValueError: If there are fewer than two crops.
+        ValueError: If there are fewer than two frames.
     """
-    if len(crops) < 2:
-        raise ValueError(f"an apex is spotted among at least two frames, not {len(crops)}")
-    return 1 + int(np.argmax(_smooth(movement(crops)[1:], SMOOTHING * len(crops))))
+    if len(movement) < 2:
+        raise ValueError(f"an apex is spotted among at least two frames, not {len(movement)}")
+    return 1 + int(np.argmax(_smooth(movement[1:], SMOOTHING * len(movement))))
 
 
 def movement(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -45,7 +45,7 @@ def movement(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
     than any micro-expression.
 
     Args:
-        crops: As for ``spot``.
+        crops: Aligned crops of a clip in order, the onset first: uint8 grey, each of shape (S, S).
 
     Returns:
         Pixels of the crop, shape (len(crops),), the first 0.

@@ -66,7 +66,7 @@ class Preparation:
         if len(self.frames) < 2:
             raise InputError(f"there are {len(self.frames)} frames from onset to offset; flow needs two")
         onset = read_frame(self.frames[0][1])
-        return self.compute(onset, None if self.registered else self._landmarks(onset))
+        return self.compute(onset, None if self.registered else self.landmarks(onset))
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         """The tensors of the clip.
@@ -80,7 +80,7 @@ class Preparation:
         """
         raise NotImplementedError
 
-    def _landmarks(self, onset: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def landmarks(self, onset: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Landmarks in the onset frame or, where no face is seen there, in the next frame that shows one.
 
         The head moves little within a few frames, and an onset may be blurred.
@@ -137,7 +137,8 @@ class FlowPreparation(Preparation):
         first = self._alignment(onset, landmarks, self.size)
         wanted = self.apex
         if wanted is None:
-            wanted = self._spot(onset, self._alignment(onset, landmarks, apexes.SIZE))
+            numbers, moved, _ = self.watch(onset, landmarks)
+            wanted = numbers[apexes.spot(moved)]
         number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
         apex = _read_like(onset, path)
         second = self._follow(onset, apex, first)
@@ -149,24 +150,40 @@ class FlowPreparation(Preparation):
             "apex_frame": np.array([number]),
         }
 
-    def _spot(self, onset: NDArray[np.uint8], transform: NDArray[np.float64]) -> int:
-        """Number of the apex frame; frames that do not open are passed over, if they are less than half.
+    def watch(
+        self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, most: int | None = None
+    ) -> tuple[list[int], NDArray[np.float64], list[NDArray[np.uint8]]]:
+        """How far the face has moved since the onset, see ``mer.preprocessing.apex.movement``.
+
+        Frames that do not open are passed over, if they are less than half.
+
+        Args:
+            onset: The onset frame, RGB.
+            landmarks: Of the face in it; None where faces are registered.
+            most: Frames to look at; the others are passed over evenly. None for all.
+
+        Returns:
+            Numbers of the n frames, the movement (n,) in pixels of a face of 128, and these faces, uint8 grey.
 
         Raises:
-            InputError: If they are half or more.
+            InputError: If half of the frames or more do not open.
         """
+        transform = self._alignment(onset, landmarks, apexes.SIZE)
         numbers, crops, faults = [self.frames[0][0]], [crop(grey(onset), transform, apexes.SIZE)], []
-        for number, path in self.frames[1:]:
+        later = self.frames[1:]
+        if most is not None and len(later) > most:
+            later = [later[index] for index in np.linspace(0, len(later) - 1, most).round().astype(int)]
+        for number, path in later:
             try:
                 crops.append(crop(grey(_read_like(onset, path)), transform, apexes.SIZE))
                 numbers.append(number)
             except InputError as error:
                 faults.append(error)
-        if faults and 2 * len(faults) >= len(self.frames) - 1:
+        if faults and 2 * len(faults) >= len(later):
             raise InputError(
                 f"the apex cannot be spotted: {len(faults)} of {len(self.frames)} frames do not open, as {faults[0]}"
             )
-        return numbers[apexes.spot(crops)]
+        return numbers, apexes.movement(crops), crops
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,6 +152,11 @@ class StackedTask(LightningModule):
         with batch_invariant():
             return self.task.predict_step(batch)
 
+    def slot_states(self) -> list[dict[str, Tensor]]:
+        """The state of each slot, as a task alone has it."""
+        state = self.network.slots.state_dict()
+        return [{f"network.{name}": x[slot] for name, x in state.items()} for slot in range(self.network.size)]
+
     def attention(self, batch: Batch) -> Tensor:
         """Attention maps of all slots, shape (F, B, S, S) in [0, 1]."""
         return self.task.attention(batch)

@@ -18,7 +18,7 @@ def clip(request, studio):
 
 
 def test_the_apex_is_the_strongest_expression_and_not_the_strongest_turn(clip):
-    assert abs(spot(clip) - 6) <= 2
+    assert abs(spot(movement(clip)) - 6) <= 2
 
 
 def test_again_gives_the_same(clip):
@@ -36,15 +36,15 @@ def test_the_head_alone_is_hardly_a_movement(studio):
 @pytest.mark.parametrize("length", [2, 3, 5])
 def test_the_onset_is_never_the_apex(studio, length):
     still = crop(studio.onset, studio.transform)
-    assert spot([still] * length) == 1
-    assert spot([np.zeros((128, 128), np.uint8)] * length) == 1
+    assert spot(movement([still] * length)) == 1
+    assert spot(movement([np.zeros((128, 128), np.uint8)] * length)) == 1
 
 
 def test_other_sizes(clip):
     halves = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in clip]
-    assert 3 <= spot(halves) <= 9
+    assert 3 <= spot(movement(halves)) <= 9
 
 
 def test_one_frame_has_no_apex():
     with pytest.raises(ValueError, match="two"):
-        spot([np.zeros((128, 128), np.uint8)])
+        spot(np.zeros(1))

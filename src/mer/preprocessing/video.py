@@ -1,0 +1,188 @@
+"""Clips as people have them: a video file, a folder of frames, or two pictures, onset and apex."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mer import InputError
+from mer.preprocessing.clip import VideoFrame
+from mer.preprocessing.faces import silence
+from mer.preprocessing.frame_files import IMAGE_SUFFIXES, list_frames
+from mer.preprocessing.opencv import cv2
+
+LOST = 0.02
+"""Part of the frames that a video's header may promise and its stream not hold: headers of some containers estimate."""
+
+Frames = list[tuple[int, Path | VideoFrame]]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames that belong together, read when they are asked for.
+
+    Attributes:
+        name: As it was given.
+        frames_per_second: None if nothing says it.
+        first: Number of the first frame.
+        last: Number of the last frame; of a video as its header says, which may be a little more than there is.
+    """
+
+    name: str
+    frames_per_second: float | None
+    first: int
+    last: int
+
+    def frames(self, first: int | None = None, last: int | None = None) -> Iterator[tuple[int, Path | VideoFrame]]:
+        """Number and source of the frames from ``first`` to ``last``, both included; all by default.
+
+        Raises:
+            InputError: If they cannot be read.
+        """
+        raise NotImplementedError
+
+    def number(self, place: int | str) -> int:
+        """The frame at a place: its number, or a time in seconds from the first frame, ``0.4s``.
+
+        Raises:
+            InputError: If it is neither, or a time where nobody knows the frame rate, or lies outside the clip.
+        """
+        text = str(place).strip()
+        try:
+            if text.endswith("s"):
+                if self.frames_per_second is None:
+                    raise InputError(
+                        f"{self.name}: {place} is a time, but nothing says how many frames a second has; give it with "
+                        "--frames-per-second, or name the frame by its number"
+                    )
+                number = self.first + round(float(text[:-1]) * self.frames_per_second)
+            else:
+                number = int(text)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.name}: '{place}' is no frame: give its number, or seconds as 0.4s") from error
+        if not self.first <= number <= self.last:
+            raise InputError(
+                f"{self.name}: frame {number} lies outside the clip, which has {self.first} to {self.last}"
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class Pictures(Clip):
+    """Image files.
+
+    Attributes:
+        files: Number and path of each, in order.
+    """
+
+    files: tuple[tuple[int, Path], ...]
+
+    def frames(self, first: int | None = None, last: int | None = None) -> Iterator[tuple[int, Path | VideoFrame]]:
+        lowest, highest = self.first if first is None else first, self.last if last is None else last
+        yield from ((number, path) for number, path in self.files if lowest <= number <= highest)
+
+
+@dataclass(frozen=True)
+class Video(Clip):
+    """A video file; frames are numbered from 0, and turned as its header says.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    def frames(self, first: int | None = None, last: int | None = None) -> Iterator[tuple[int, Path | VideoFrame]]:
+        lowest, highest = first or 0, self.last if last is None else last
+        with silence():
+            capture = _open(self.path)
+        number = -1
+        try:
+            for number in range(highest + 1):
+                with silence():
+                    there, image = capture.read() if number >= lowest else (capture.grab(), None)
+                if not there:
+                    break
+                if image is not None:
+                    yield number, VideoFrame(self.path, number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            else:
+                return
+        finally:
+            capture.release()
+        if highest - number > LOST * self.last:
+            raise InputError(
+                f"{self.path}: breaks off after {number} of {self.last + 1} frames; copy it again from where it comes"
+            )
+
+
+def open_clip(name: str | Path, frames_per_second: float | None = None) -> Clip:
+    """Open a clip.
+
+    Args:
+        name: A video file, a folder of image files with a number at the end of each name, or ``onset.png:apex.png``.
+        frames_per_second: In place of what the file says.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    text = str(name)
+    pair = _pair(text)
+    if pair:
+        return Pictures(text, frames_per_second, 0, 1, ((0, pair[0]), (1, pair[1])))
+    path = Path(name)
+    if path.is_dir():
+        files = tuple((frame.number, frame.path) for frame in list_frames(path))
+        if not files:
+            raise InputError(f"{path}: holds no frames, that is no images with a number in their names")
+        return Pictures(text, frames_per_second, files[0][0], files[-1][0], files)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: there is no such file or folder; a clip is a video, a folder of frames or ONSET:APEX"
+        )
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: is one picture; a clip has two or more: a video, a folder of frames or ONSET:APEX")
+    with silence():
+        capture = _open(path)
+        there, _ = capture.read()
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+    if not there:
+        raise InputError(f"{path}: holds no picture that can be decoded; is it a video?")
+    if not np.isfinite(count) or count < 1:
+        count = _count(path)
+    known = rate if np.isfinite(rate) and 0.1 <= rate <= 100_000 else None
+    return Video(text, frames_per_second or known, 0, int(count) - 1, path)
+
+
+def _count(path: Path) -> int:
+    """Frames of a video whose header does not say how many there are."""
+    count = 0
+    with silence():
+        capture = _open(path)
+        while capture.grab():
+            count += 1
+        capture.release()
+    return count
+
+
+def _pair(text: str) -> tuple[Path, Path] | None:
+    """Onset and apex of ``onset.png:apex.png``; None if the text names no two pictures."""
+    onset, colon, apex = text.rpartition(":")
+    suffixes = {Path(part).suffix.lower() for part in (onset, apex)}
+    return (Path(onset), Path(apex)) if colon and onset and suffixes <= IMAGE_SUFFIXES else None
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    """A decoder of OpenCV's FFmpeg: no pattern of file names, no camera, no address.
+
+    Raises:
+        InputError: If it is no video.
+    """
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        capture.release()
+        raise InputError(f"{path}: is no video that opens; a clip is a video, a folder of frames or ONSET:APEX")
+    return capture
