@@ -139,7 +139,7 @@ def _first_stage_weights(
         torch.manual_seed(generator("noise of the first stage", seed, fold).initial_seed())
         final = FinalWeights()
         _trainer(arguments, curve, final, max_steps=first.steps).fit(deepcopy(first), datamodule=experiment.data)
-        weights = final.weights
+        (weights,) = final.weights
         store.write(file, weights)
     return {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
 

@@ -10,25 +10,24 @@ how its input is made; ``README.md``, the model's card.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mer import InputError, flow, transforms
+from mer import InputError
 from mer.flow import with_strain
 from mer.flow.tvl1 import tvl1
+from mer.model_folder import build, read_config, revisions
 from mer.models import Network
+from mer.prediction import Prediction
 from mer.preprocessing import apex as apexes
-from mer.preprocessing import clip as clips
 from mer.preprocessing import quality
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation, VideoFrame, finder, read_frame
 from mer.preprocessing.video import Clip, open_clip
@@ -43,54 +42,6 @@ MOST_FRAMES = 600
 
 WATCHED = 64
 """Frames of a clip in which the movement is measured, where the apex is given."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a model says of one clip, and what it saw.
-
-    Attributes:
-        clip: The clip as it was named, with its interval if it is a part of a longer video.
-        classes: Names of the K classes, in order.
-        probabilities: Mean over the model's seeds, float32 (K,).
-        spread: Standard deviation over the seeds, float32 (K,); 0 for a single seed.
-        onset: Number of the first frame.
-        apex: Number of the frame that the flow leads to.
-        offset: Number of the last frame.
-        frames_per_second: None if nobody knows it.
-        face_width: Distance of the outer ends of the face in the onset frame, in pixels; None for registered faces.
-        warnings: What makes the prediction doubtful, one sentence each.
-        flow: The flow map (3, S, S) of the aligned face, S the model's ``crop_size``: u (right), v (down), both in
-            pixels, and strain.
-        onset_face: The aligned face at the onset, uint8 RGB (S, S, 3).
-        apex_face: Likewise at the apex.
-        attention: Where the network looked, float32 (s, s) in [0, 1], mean over the seeds; None if it does not show it.
-        frame_numbers: Numbers of the n frames from onset to offset that the motion was measured in.
-        movement: How far the face has moved since the onset in each of them, without the head, in pixels of an aligned
-            face of 128, float64 (n,).
-    """
-
-    clip: str
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    onset: int
-    apex: int
-    offset: int
-    frames_per_second: float | None
-    face_width: float | None
-    warnings: tuple[str, ...]
-    flow: NDArray[np.float32]
-    onset_face: NDArray[np.uint8]
-    apex_face: NDArray[np.uint8]
-    attention: NDArray[np.float32] | None
-    frame_numbers: NDArray[np.int64]
-    movement: NDArray[np.float64]
-
-    @property
-    def label(self) -> str:
-        """The class with the highest probability."""
-        return self.classes[int(np.argmax(self.probabilities))]
 
 
 class Model:
@@ -112,7 +63,7 @@ class Model:
     def __init__(self, folder: str | Path, device: str | None = None, allow: Sequence[str] = ()):
         self.folder = Path(folder)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.config = _read_config(self.folder / "config.yaml")
+        self.config = read_config(self.folder / "config.yaml")
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.input: Mapping[str, Any] = self.config["input"]
         try:
@@ -282,71 +233,6 @@ class Model:
 def load(folder: str | Path, device: str | None = None, allow: Sequence[str] = ()) -> Model:
     """The model of a folder, see ``Model``."""
     return Model(folder, device, allow)
-
-
-def build(config: Mapping[str, Any], packages: Sequence[str] = ("mer",)) -> Task:
-    """A task with new weights.
-
-    Args:
-        config: ``class_path`` of the task and its ``init_args``, in which ``network`` is another such mapping.
-        packages: Whose classes may be named.
-
-    Raises:
-        InputError: If it names another class.
-    """
-    arguments = dict(config["init_args"])
-    network = arguments.pop("network")
-    made = _class(network["class_path"], Network, packages)(**network.get("init_args") or {})
-    return _class(config["class_path"], Task, packages)(network=made, **arguments)
-
-
-def revisions(network: Network) -> dict[str, int]:
-    """The revisions of all code that a prediction depends on."""
-    return {
-        "flow": flow.REVISION,
-        "preprocessing": clips.REVISION,
-        "transforms": transforms.REVISION,
-        "network": network.revision,
-    }
-
-
-def _class(path: str, base: type, packages: Sequence[str]) -> Any:
-    module, _, name = path.rpartition(".")
-    if module.partition(".")[0] not in packages:
-        raise InputError(
-            f"the model consists of '{path}', which is not imported: it may name classes of {', '.join(packages)}; if "
-            f"you trust it, allow {path.partition('.')[0]} (--allow)"
-        )
-    found = getattr(import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(f"the model consists of '{path}', which is no {base.__name__}")
-    return found
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """What a model's ``config.yaml`` says, with all that has to be there.
-
-    Raises:
-        InputError: If it is none.
-    """
-    needed = {
-        "mer": str,
-        "classes": list,
-        "seeds": list,
-        "model": dict,
-        "input": dict,
-        "revisions": dict,
-        "sha256": str,
-    }
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be read ({reason}); a model is a folder that mer fit has written") from error
-    wrong = [n for n, kind in needed.items() if not isinstance(config, dict) or not isinstance(config.get(n), kind)]
-    if wrong:
-        raise InputError(f"{path}: is no configuration of a model; it has no {', no '.join(wrong)}")
-    return config
 
 
 @contextmanager
