@@ -1,64 +1,19 @@
-"""Charts as inline SVG. Positions across are percentages, so that a chart is as wide as its place."""
+"""The report's charts: scores with their intervals, and how the subjects fare."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
+from experiments.report.axes import HEIGHT, Bar, Chart, Scale, at, axis, drawing, line, whisker
 from experiments.report.comparison import Comparison, ModelScores
 from experiments.report.formatting import interval, number
 from experiments.report.published import HONEST, OPTIMISTIC, published_scores
 from mer.evaluation import scoring
 
-HEIGHT = 26  # pixels of a chart's row
 _DIAMOND = "M0,-5.5 5.5,0 0,5.5 -5.5,0Z"
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One row of a chart: what stands left of it, right of it, and the drawing."""
-
-    kind: str
-    label: str
-    value: str
-    drawing: Markup
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Rows over a common axis."""
-
-    bars: list[Bar]
-    axis: Markup
-
-
-@dataclass(frozen=True)
-class Scale:
-    """From scores to places across."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def over(cls, values: Iterable[float]) -> "Scale":
-        """From the tenth below the lowest value to the one above the highest."""
-        values = list(values)
-        low = max(0.0, math.floor(min(values) * 10 - 1e-9) / 10)
-        return cls(low, max(min(1.0, math.ceil(max(values) * 10 + 1e-9) / 10), low + 0.1))
-
-    @property
-    def ticks(self) -> list[float]:
-        """Tenths, or fifths where there are many."""
-        tenths = round((self.high - self.low) * 10)
-        step = 2 if tenths > 6 else 1
-        return [self.low + i / 10 for i in range(0, tenths + 1, step)]
-
-    def place(self, value: float) -> str:
-        """A percentage."""
-        return f"{(value - self.low) / (self.high - self.low) * 100:.2f}%"
 
 
 def forest(comparison: Comparison) -> Chart:
@@ -74,36 +29,36 @@ def forest(comparison: Comparison) -> Chart:
         honest, optimistic = model.summary["honest"]["uf1"], model.summary["optimistic"]["uf1"]
         seeds = [scoring.scores(table, comparison.classes)["uf1"] for table in model.tables]
         marks = [
-            _whisker(scale, honest, "whisker"),
-            *(_line(scale, uf1, 7, "seed") for uf1 in seeds if len(seeds) > 1),
-            _at(scale, optimistic["mean"], '<circle class="optimistic" r="4.5"/>'),
-            _at(scale, honest["mean"], '<circle class="honest" r="5"/>'),
+            whisker(scale, honest, "whisker"),
+            *(line(scale, uf1, 7, "seed") for uf1 in seeds if len(seeds) > 1),
+            at(scale, optimistic["mean"], '<circle class="optimistic" r="4.5"/>'),
+            at(scale, honest["mean"], '<circle class="honest" r="5"/>'),
         ]
         title = (
             f"{model.name}: honest UF1 {number(honest['mean'])}, interval {interval(honest)}, "
             f"optimistic {number(optimistic['mean'])}"
         )
-        bars.append(Bar("model", model.name, number(honest["mean"]), _drawing(scale, marks, title)))
+        bars.append(Bar("model", model.name, number(honest["mean"]), drawing(scale, marks, title)))
     for name, summary in comparison.reference_summaries.items():
         uf1 = summary["honest"]["uf1"]
         marks = [
-            _whisker(scale, uf1, "whisker faint"),
-            _at(scale, uf1["mean"], '<rect class="reference" x="-4" y="-4" width="8" height="8"/>'),
+            whisker(scale, uf1, "whisker faint"),
+            at(scale, uf1["mean"], '<rect class="reference" x="-4" y="-4" width="8" height="8"/>'),
         ]
-        bars.append(Bar("reference", name, number(uf1["mean"]), _drawing(scale, marks, f"{name}: {interval(uf1)}")))
+        bars.append(Bar("reference", name, number(uf1["mean"]), drawing(scale, marks, f"{name}: {interval(uf1)}")))
     for paper, uf1 in known:
         look = {OPTIMISTIC: "diamond optimistic", HONEST: "diamond known"}.get(paper.epoch, "diamond")
-        marks = [_at(scale, uf1, f'<path class="{look}" d="{_DIAMOND}"/>')]
+        marks = [at(scale, uf1, f'<path class="{look}" d="{_DIAMOND}"/>')]
         title = f"{paper.method}, published: epoch chosen {paper.epoch}"
-        bars.append(Bar("published", paper.method, number(uf1), _drawing(scale, marks, title)))
-    return Chart(bars, _axis(scale))
+        bars.append(Bar("published", paper.method, number(uf1), drawing(scale, marks, title)))
+    return Chart(bars, axis(scale))
 
 
 def strips(comparison: Comparison) -> Chart:
     """Every subject's share of right clips, a dot per subject."""
     scale = Scale(0, 1)
     bars = [_strip(model, comparison.databases, scale) for model in comparison.models]
-    return Chart(bars, _axis(scale, percent=True))
+    return Chart(bars, axis(scale, percent=True))
 
 
 def _strip(model: ModelScores, databases: Sequence[str], scale: Scale) -> Bar:
@@ -128,40 +83,8 @@ def _strip(model: ModelScores, databases: Sequence[str], scale: Scale) -> Bar:
             colour = databases.index(dataset) % 4
             title = escape(f"{dataset} {subject}: {share:.0%} of {clips} clip{'' if clips == 1 else 's'}")
             dot = f'<circle class="subject c{colour}" cy="{shift:.1f}" r="{radius:.1f}"><title>{title}</title></circle>'
-            marks.append(_at(scale, share, dot))
+            marks.append(at(scale, share, dot))
     middle = median(shares.values())
-    marks.append(_line(scale, middle, height / 2 - 2, "median"))
+    marks.append(line(scale, middle, height / 2 - 2, "median"))
     title = f"{model.name}: share of right clips of {len(shares)} subjects, median {middle:.0%}"
-    return Bar("model", model.name, f"{middle:.0%}", _drawing(scale, marks, title, height))
-
-
-def _drawing(scale: Scale, marks: Sequence[str], title: str, height: int = HEIGHT) -> Markup:
-    """Marks around the middle line, over the grid."""
-    grid = "".join(_line(scale, tick, height / 2, "grid") for tick in scale.ticks)
-    return Markup(
-        f'<svg class="track" height="{height}" role="img" aria-label="{escape(title)}">'
-        f'<svg y="50%" overflow="visible">{grid}{"".join(marks)}</svg></svg>'
-    )
-
-
-def _axis(scale: Scale, percent: bool = False) -> Markup:
-    texts = [
-        f'<text x="{scale.place(tick)}" y="13">{f"{tick:.0%}" if percent else f"{tick:.1f}"}</text>'
-        for tick in scale.ticks
-    ]
-    return Markup(f'<svg class="track axis" height="18" aria-hidden="true">{"".join(texts)}</svg>')
-
-
-def _whisker(scale: Scale, score: dict, look: str) -> str:
-    ends = [scale.place(score[end]) for end in ("low", "high")]
-    caps = "".join(f'<line class="{look}" x1="{end}" x2="{end}" y1="-4" y2="4"/>' for end in ends)
-    return f'<line class="{look}" x1="{ends[0]}" x2="{ends[1]}" y1="0" y2="0"/>{caps}'
-
-
-def _line(scale: Scale, value: float, reach: float, look: str) -> str:
-    x = scale.place(value)
-    return f'<line class="{look}" x1="{x}" x2="{x}" y1="{-reach:g}" y2="{reach:g}"/>'
-
-
-def _at(scale: Scale, value: float, mark: str) -> str:
-    return f'<svg x="{scale.place(value)}" overflow="visible">{mark}</svg>'
+    return Bar("model", model.name, f"{middle:.0%}", drawing(scale, marks, title, height))

@@ -1,7 +1,7 @@
 """Flow, strain, attention and faces as pictures, which look alike in reports, galleries and on W&B. No torch."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,27 @@ def draw_veil(values: NDArray[np.floating], colour: tuple[int, int, int]) -> NDA
     """A map as one colour, transparent at its lowest value, opaque at its largest: uint8 RGBA, shape (H, W, 4)."""
     solid = np.broadcast_to(np.array(colour, np.uint8), (*values.shape, 3))
     return np.dstack([solid, (_stretched(values) * 255 + 0.5).astype(np.uint8)])
+
+
+def draw_clip(source: Mapping[str, NDArray], full: float, strongest: float, side: int) -> dict[str, Picture]:
+    """The pictures of a clip by caption: onset, apex, flow, strain and attention, of what there is.
+
+    Args:
+        source: Of ``onset``, ``apex`` (faces, uint8 RGB), ``flow`` (flow map) and ``attention`` those that are known.
+        full: See ``draw_flow``.
+        strongest: See ``draw_strain``.
+        side: Of a picture, in pixels.
+
+    Returns:
+        uint8 RGB, each of shape (side, side, 3).
+    """
+    pictures = {name: square(source[name], side) for name in ("onset", "apex") if name in source}
+    if "flow" in source:
+        pictures["flow"] = square(draw_flow(source["flow"], full), side)
+        pictures["strain"] = square(draw_strain(source["flow"][2], strongest), side)
+    if "attention" in source:
+        pictures["attention"] = draw_attention(source["attention"], source.get("apex"), source.get("flow"), side)
+    return pictures
 
 
 def face_of(crop: NDArray[np.uint8] | None) -> Picture | None:

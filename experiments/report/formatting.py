@@ -1,4 +1,8 @@
-"""How scores, intervals and p-values are written, everywhere alike."""
+"""How scores, intervals, p-values and names are written, everywhere alike."""
+
+import unicodedata
+
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, marks of direction, half characters, line ends
 
 
 def number(value: float | None) -> str:
@@ -25,3 +29,10 @@ def signed(value: float) -> str:
 def p_value(value: float) -> str:
     """A p-value; none is below 0.0001, which is what 9,999 random exchanges and the observed one can show."""
     return "≤ 0.0001" if value <= 0.0001 else f"{value:.4f}" if value < 0.01 else number(value)
+
+
+def printable(text: str) -> str:
+    """A name for the eye: what would steer a terminal, turn the text round or not be encoded is given as its code."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in STEERING else char for char in text
+    )

@@ -4,16 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from data_modules.cache.store import write_text
-from experiments.report import charts, surest_clips, tables
+from experiments.report import charts, html, surest_clips, tables
 from experiments.report.comparison import Comparison
 from experiments.report.conclusions import conclusions
 from experiments.report.formatting import interval, number, p_value, signed
 from experiments.report.kept_maps import THIRDS, MeanMaps, mean_maps, thirds
 from experiments.report.tables import MODEL, Line, Table
-from mer import __version__
 
 NOTE = (
     "UF1 is the mean of the classes' F1, UAR of their recalls, each computed once from the predictions of all folds: "
@@ -47,21 +43,9 @@ def write(comparisons: Sequence[Comparison], left_out: Sequence[str], results: P
         "overview": _overview(comparisons) if len(comparisons) > 1 else None,
         "sections": [_section(comparison, cache) for comparison in comparisons],
     }
-    for name, text in {"report.md": markdown(**content), "index.html": html(**content)}.items():
-        write_text(results / "report" / name, text.encode("utf-8", "backslashreplace").decode())
+    html.write(results / "report/report.md", markdown(**content))
+    html.write(results / "report/index.html", html.render("index.html", **content))
     return results / "report/index.html"
-
-
-def html(**content: object) -> str:
-    """The page; every text in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("experiments.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("index.html").render(version=__version__, **content)
 
 
 def markdown(note: str, references: str, left_out: str, overview: Table | None, sections: Sequence[dict]) -> str:

@@ -13,15 +13,12 @@ from experiments.report.comparison import Comparison, ModelScores
 from experiments.report.drawing import (
     Picture,
     data_address,
-    draw_attention,
-    draw_flow,
-    draw_strain,
+    draw_clip,
     draw_veil,
     draw_wheel,
     face_of,
     full_colour,
     peak,
-    square,
 )  # fmt: skip
 from experiments.report.kept_maps import MeanMaps, locate, read_maps
 
@@ -78,7 +75,10 @@ def gallery(comparison: Comparison, cache: Path | None) -> Gallery | None:
     strongest = full_colour([peak(flow[2]) for flow in flows])
     return Gallery(
         {
-            name: [_gallery_clip(clip, _draw(source, full, strongest), comparison.classes) for clip, source in clips]
+            name: [
+                _gallery_clip(clip, draw_clip(source, full, strongest, SIDE), comparison.classes)
+                for clip, source in clips
+            ]
             for name, clips in surest.items()
         },
         {model.name: model.seeds[0] for model in comparison.models},
@@ -125,17 +125,6 @@ def _surest(model: ModelScores, cache: Path | None) -> Iterator[tuple[pd.Series,
                     if (face := face_of(cached.get(caption))) is not None:
                         maps[caption] = face
                 yield clip, maps
-
-
-def _draw(source: dict[str, NDArray], full: float, strongest: float) -> dict[str, Picture]:
-    """Pictures by caption."""
-    pictures = {name: square(source[name], SIDE) for name in ("onset", "apex") if name in source}
-    if "flow" in source:
-        pictures["flow"] = square(draw_flow(source["flow"], full), SIDE)
-        pictures["strain"] = square(draw_strain(source["flow"][2], strongest), SIDE)
-    if "attention" in source:
-        pictures["attention"] = draw_attention(source["attention"], source.get("apex"), source.get("flow"), SIDE)
-    return pictures
 
 
 def _gallery_clip(clip: pd.Series, pictures: dict[str, Picture], classes: Sequence[str]) -> GalleryClip:
