@@ -39,7 +39,8 @@ def test_every_package_that_is_imported_is_declared():
     needed = {name_of(requirement) for requirement in PROJECT["project"]["dependencies"]}
     extras = PROJECT["project"]["optional-dependencies"]
     dev = {name_of(requirement) for requirement in extras["dev"]}
-    needed |= {name_of(requirement) for requirement in extras["dashboard"]}  # its absence has a message
+    for extra in ("dashboard", "export", "demo"):  # their absence has a message
+        needed |= {name_of(requirement) for requirement in extras[extra]}
     for paths, declared in (([path for _, path in SOURCES], needed), (TESTS, needed | dev)):
         names = {name for path in paths for name in imported(path)} - set(sys.stdlib_module_names) - set(LAYERS)
         assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names - {"tests"}} <= declared
