@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.prediction.table import FRAMES, seconds
-from mer.trained import Prediction
+from mer.prediction import Prediction
 
 TOP, HEIGHT = 30, 150  # pixels: where the curve may begin, and how high it is
 BELOW = 36  # pixels under it, for two rows of ticks

@@ -15,7 +15,7 @@ from experiments.report import html
 from experiments.report.axes import Bar, Chart, Scale, axis, drawing, whisker
 from experiments.report.drawing import data_address, draw_clip, draw_wheel, full_colour, peak
 from experiments.report.formatting import printable
-from mer.trained import Prediction
+from mer.prediction import Prediction
 
 PACKAGE = "experiments.prediction"
 SIDE, SMALL = 256, 96  # pixels of a picture on the page of a clip, and in the list

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.report.formatting import printable
-from mer.trained import Prediction
+from mer.prediction import Prediction
 
 FRAMES = ("onset", "apex", "offset")
 

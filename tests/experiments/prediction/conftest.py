@@ -10,9 +10,9 @@ from data_modules.synthesis import layouts
 from data_modules.synthesis.filming import film
 from data_modules.synthesis.layouts.layout import Clip
 from mer.flow import flow_map, grey
+from mer.prediction import Prediction
 from mer.preprocessing.apex import movement
 from mer.preprocessing.faces import FaceFinder, alignment, crop
-from mer.trained import Prediction
 
 
 @pytest.fixture(scope="session")
