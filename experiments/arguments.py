@@ -153,6 +153,28 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
         "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
     )
     report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
+    predict = command("predict", "what a trained model says of clips of your own")
+    predict.add_argument(
+        "clips",
+        nargs="+",
+        metavar="CLIP",
+        help="a video, a folder of frames, ONSET.png:APEX.png, a folder of clips, or a table (.csv, .xlsx) of them",
+    )
+    predict.add_argument("--model", required=True, metavar="DIR", help="a folder that mer fit has written")
+    predict.add_argument("--out", type=Path, metavar="DIR", help="also write a page per clip, JSON and CSV there")
+    for name in ("onset", "apex", "offset"):
+        predict.add_argument(
+            f"--{name}", metavar="PLACE", help="frame number, or seconds as 0.4s (default: looked for)"
+        )
+    predict.add_argument("--frames-per-second", type=_rate, help="where the clip does not say it, or says it wrongly")
+    predict.add_argument(
+        "--registered", action="store_true", help="frames are crops of registered faces: look for none"
+    )
+    predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    predict.add_argument("--device", help="cpu, or a GPU as cuda:0 (default: the first GPU, else the CPU)")
+    predict.add_argument(
+        "--allow", metavar="PACKAGE", action="append", default=[], help="whose classes the model may be of"
+    )
     sync = command("sync", "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", "make the page on W&B that compares what is in results")
     for added in (train, sweep, search, status, report, inspect, sync, dashboard):
@@ -183,6 +205,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames per second")
+    return rate
 
 
 def _folds(text: str) -> int:

@@ -236,6 +236,16 @@ def _dashboard(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    from experiments import predict
+    from mer.trained import load
+
+    shared = predict.Wanted("", options.onset, options.apex, options.offset, options.frames_per_second)
+    clips = predict.list_clips(options.clips, shared)
+    model = load(options.model, options.device, options.allow)
+    return predict.predict(model, clips, _console(), options.out, options.registered, options.json)
+
+
 def _console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
@@ -268,6 +278,7 @@ COMMANDS = {
     "sweep": _sweep,
     "search": _search,
     "status": _status,
+    "predict": _predict,
     "report": _report,
     "sync": _sync,
     "dashboard": _dashboard,

@@ -30,15 +30,10 @@ from mer.prediction import Prediction
 from mer.preprocessing import apex as apexes
 from mer.preprocessing import quality
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation, VideoFrame, finder, read_frame
+from mer.preprocessing.spotting import Spotted, spot_intervals
 from mer.preprocessing.video import Clip, open_clip
 from mer.training.task import Task
 from mer.transforms import normalise_flow, resize
-
-LONGEST = 2.0
-"""Seconds. A longer clip has to be spotted first."""
-
-MOST_FRAMES = 600
-"""As ``LONGEST``, where nobody knows the frame rate: CAS(ME)^3 has clips of over 400 frames."""
 
 WATCHED = 64
 """Frames of a clip in which the movement is measured, where the apex is given."""
@@ -131,7 +126,7 @@ class Model:
             registered: The frames are crops of registered faces: no face is looked for.
 
         Raises:
-            InputError: If it is no such clip, has no face or two, or is longer than ``LONGEST`` seconds.
+            InputError: If it is no such clip, has no face or two, or is long, see ``Clip.is_long``.
         """
         clip = clip if isinstance(clip, Clip) else open_clip(clip, frames_per_second)
         first = clip.first if onset is None else clip.number(onset)
@@ -139,23 +134,58 @@ class Model:
         wanted = None if apex is None else clip.number(apex)
         if not first < (last if wanted is None else wanted) <= last:
             raise InputError(f"{clip.name}: onset {first}, apex {wanted}, offset {last} are not in this order")
-        length = last - first
-        if length > (LONGEST * clip.frames_per_second if clip.frames_per_second else MOST_FRAMES):
+        if clip.is_long(first, last):
             raise InputError(
-                f"{clip.name}: has {length + 1} frames, which is no micro-expression; spot it first, as mer predict "
-                "does, or name its onset and offset"
+                f"{clip.name}: has {last - first + 1} frames, which is no micro-expression; spot it first, as "
+                "mer predict does, or name its onset and offset"
             )
-        frames = tuple(clip.frames(first, last))
-        return self._predict(clip, frames, wanted, registered)
+        name = clip.name if (first, last) == (clip.first, clip.last) else f"{clip.name}, frames {first} to {last}"
+        return self._predict(name, clip.frames_per_second, tuple(clip.frames(first, last)), wanted, registered)
+
+    def predict_long(
+        self, clip: str | Path | Clip, *, frames_per_second: float | None = None
+    ) -> tuple[Spotted, list[Prediction]]:
+        """Spot the micro-expressions of a long clip, and classify each.
+
+        Args:
+            clip: A video file or a folder of frames.
+            frames_per_second: In place of what the file says.
+
+        Returns:
+            What was spotted, and a prediction for each of its intervals.
+
+        Raises:
+            InputError: If it is no such clip, has no face, or nobody knows its frame rate.
+        """
+        clip = clip if isinstance(clip, Clip) else open_clip(clip, frames_per_second)
+        if clip.frames_per_second is None:
+            raise InputError(
+                f"{clip.name}: nothing says its frame rate, without which nothing is spotted; give --frames-per-second"
+            )
+        numbers: list[int] = []
+
+        def images() -> Iterator[NDArray[np.uint8]]:
+            for number, source in clip.frames():
+                numbers.append(number)
+                yield read_frame(source)
+
+        spotted = spot_intervals(images(), clip.frames_per_second)
+        places = [(numbers[i.onset], numbers[i.apex], numbers[i.offset]) for i in spotted.intervals]
+        return spotted, [self.predict(clip, onset=onset, apex=apex, offset=offset) for onset, apex, offset in places]
 
     def _predict(
-        self, clip: Clip, frames: tuple[tuple[int, Path | VideoFrame], ...], apex: int | None, registered: bool
+        self,
+        name: str,
+        frames_per_second: float | None,
+        frames: tuple[tuple[int, Path | VideoFrame], ...],
+        apex: int | None,
+        registered: bool,
     ) -> Prediction:
-        how = {name: self.input.get(name) for name in ("crop_size", "method", "backend", "head_motion", "num_frames")}
+        how = {key: self.input.get(key) for key in ("crop_size", "method", "backend", "head_motion", "num_frames")}
         if how["method"] is None:
             raise InputError(f"{self.folder}: was trained on flow that others have computed, and so predicts no clips")
         if len(frames) < 2:
-            raise InputError(f"{clip.name}: has {len(frames)} frame; flow needs two")
+            raise InputError(f"{name}: has {len(frames)} frame; flow needs two")
         common = {
             "size": how["crop_size"],
             "registered": registered,
@@ -165,7 +195,7 @@ class Model:
         work = FlowPreparation(frames=frames, **common, apex=apex, method=method)
         onset = read_frame(frames[0][1])
         if not registered and quality.count_faces(onset) > 1:
-            raise InputError(f"{clip.name}: there are two faces in frame {frames[0][0]}; cut the video to one of them")
+            raise InputError(f"{name}: there are two faces in frame {frames[0][0]}; cut the video to one of them")
         landmarks = None if registered else work.landmarks(onset)
         numbers, movement, crops = work.watch(onset, landmarks, None if apex is None else WATCHED)
         if apex is None:
@@ -182,7 +212,7 @@ class Model:
         )
         image = read_frame(dict(frames)[used])
         doubts = quality.doubts(
-            frames_per_second=clip.frames_per_second,
+            frames_per_second=frames_per_second,
             onset_landmarks=landmarks,
             apex_landmarks=None if registered else finder().landmarks(image),
             flow=tensors["flow"],
@@ -190,14 +220,14 @@ class Model:
             crops=crops,
         )
         return Prediction(
-            clip=clip.name,
+            clip=name,
             classes=self.classes,
             probabilities=probabilities.mean(0),
             spread=probabilities.std(0),
             onset=frames[0][0],
             apex=used,
             offset=frames[-1][0],
-            frames_per_second=clip.frames_per_second,
+            frames_per_second=frames_per_second,
             face_width=None if landmarks is None else quality.face_width(landmarks),
             warnings=doubts,
             flow=tensors["flow"],

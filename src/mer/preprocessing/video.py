@@ -15,7 +15,11 @@ from mer.preprocessing.opencv import cv2
 LOST = 0.02
 """Part of the frames that a video's header may promise and its stream not hold: headers of some containers estimate."""
 
-Frames = list[tuple[int, Path | VideoFrame]]
+LONGEST = 2.0
+"""Seconds of a clip in which nothing has to be spotted."""
+
+MOST_FRAMES = 600
+"""As ``LONGEST``, where nobody knows the frame rate: CAS(ME)^3 has clips of over 400 frames."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Clip:
             InputError: If they cannot be read.
         """
         raise NotImplementedError
+
+    def is_long(self, first: int | None = None, last: int | None = None) -> bool:
+        """Whether it, or a part of it, is so long that micro-expressions have to be spotted in it first."""
+        length = (self.last if last is None else last) - (self.first if first is None else first)
+        return length > (LONGEST * self.frames_per_second if self.frames_per_second else MOST_FRAMES)
 
     def number(self, place: int | str) -> int:
         """The frame at a place: its number, or a time in seconds from the first frame, ``0.4s``.
