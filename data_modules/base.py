@@ -38,7 +38,8 @@ class Selection:
     @cached_property
     def clips(self) -> pd.DataFrame:
         """The clip table; the column ``target`` is the class name."""
-        return protocols.without_outer(self.data.usable_clips(), self.data.split)
+        clips, split, fold = self.data.usable_clips(), self.data.outer_split, self.data.outer_fold
+        return protocols.without_fold(clips, split, fold) if fold else clips
 
     @cached_property
     def folds(self) -> dict[str, list[int]]:
@@ -61,8 +62,9 @@ class FlowDataModule(LightningDataModule):
     Args:
         root: The dataset's folder; ``data/<name>`` by default.
         protocol: Name of the protocol, see ``protocols.py``.
-        split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``; with
-            ``-without-<fold>`` among the training subjects of that outer fold, the others are no part of the data.
+        split: How clips are split into folds: ``loso``, ``lodo`` or ``groups<k>``, see ``protocols.folds``.
+        outer_split: The split that has the outer fold.
+        outer_fold: Its subjects are no part of the data, so that scores on the others may choose what it tests.
         inputs: Tensors that the model reads; only those are prepared and loaded.
         input_size: Side in pixels of the maps and pictures that the model sees.
         batch_size: Clips of a training batch; every batch is full.
@@ -90,6 +92,8 @@ class FlowDataModule(LightningDataModule):
         root: str = "",
         protocol: str = "",
         split: str = "loso",
+        outer_split: str = "loso",
+        outer_fold: str = "",
         inputs: tuple[str, ...] = ("flow",),
         input_size: int = 28,
         batch_size: int = 32,
@@ -109,7 +113,13 @@ class FlowDataModule(LightningDataModule):
         self.split, self.inputs, self.input_size, self.batch_size = split, inputs, input_size, batch_size
         self.balanced, self.augmentation = balanced, Augmentation(tuple(inputs), flip, shift)
         self.classes = protocols.protocol(self.protocol).classes
-        protocols.check_split(split)
+        self.outer_split, self.outer_fold = outer_split, outer_fold
+        for name in (split, outer_split):
+            protocols.check_split(name)
+        if outer_split != "loso" and not outer_fold:
+            raise InputError(
+                f"outer split '{outer_split}' leaves nobody out yet: name a fold of it with --data.outer_fold"
+            )
         self.store: Batch = {}
         self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0

@@ -98,10 +98,8 @@ SPLITS = {
     "loso": "leave one subject out",
     "lodo": "leave one database out",
     "groups<k>": "leave one of k groups of subjects out, e.g. groups5",
-    "<split>-without-<fold>": "the same among the other subjects, e.g. groups3-without-casme2-sub01",
 }
 _GROUPS = re.compile(r"groups([1-9]\d{0,3})")
-_WITHOUT = "-without-"  # <split>-without-<outer fold>: inner folds, made of the subjects that the outer fold trains on
 
 
 def protocol(name: str) -> Protocol:
@@ -151,40 +149,7 @@ def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.Da
 
 def is_split(name: str) -> bool:
     """Whether there is such a split, see ``SPLITS``."""
-    inner, without, outer = name.partition(_WITHOUT)
-    known = inner in ("loso", "lodo") or bool(_GROUPS.fullmatch(inner))
-    return known and bool(outer) == bool(without) and not re.search(r"[/\\\0]", outer)
-
-
-def is_inner(split: str) -> bool:
-    """Whether the split is one of inner folds, whose scores may choose what an outer fold is trained with."""
-    return _WITHOUT in split
-
-
-def without_outer(clips: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The clips without those of the outer fold that the split leaves out, if it does.
-
-    Args:
-        clips: Table with ``dataset`` and ``subject``, all clips that are used.
-        split: Its outer fold is one of ``loso``, of ``lodo`` or, as ``groups5-group2``, of groups of subjects.
-
-    Returns:
-        The rows that remain, renumbered from 0.
-
-    Raises:
-        InputError: If there is no such outer fold.
-    """
-    _, without, outer = split.partition(_WITHOUT)
-    if not without:
-        return clips
-    of, _, group = outer.rpartition("-")
-    outers = folds(clips, of) if _GROUPS.fullmatch(of) else {}
-    subjects, databases = clips["dataset"] + "-" + clips["subject"], clips["dataset"]
-    rows = outers.get(group) or [row for row in clips.index if outer in (subjects[row], databases[row])]
-    if not rows:
-        known = [*dict.fromkeys(databases), *dict.fromkeys(subjects), *(f"{of}-{name}" for name in outers)]
-        raise InputError(f"split '{split}': there is no outer fold '{outer}'; there are {', '.join(known)}")
-    return clips.drop(index=rows).reset_index(drop=True)
+    return name in ("loso", "lodo") or bool(_GROUPS.fullmatch(name))
 
 
 def check_split(name: str) -> None:
@@ -205,7 +170,7 @@ def folds(clips: pd.DataFrame, split: str = "loso") -> dict[str, list[int]]:
         clips: Table with ``dataset`` and ``subject``.
         split: ``loso`` holds out one subject at a time, ``lodo`` one database, ``groups5`` one of five groups of
             subjects; a subject is the pair (dataset, subject). Folds are named ``<dataset>-<subject>``, ``<dataset>``
-            and ``group<n>``. What follows ``-without-`` is taken off beforehand, by ``without_outer``.
+            and ``group<n>``.
 
     Returns:
         Row numbers by fold name, sorted by name.
@@ -214,7 +179,6 @@ def folds(clips: pd.DataFrame, split: str = "loso") -> dict[str, list[int]]:
         InputError: If the split is unknown, or leaves nobody to train on.
     """
     check_split(split)
-    split = split.partition(_WITHOUT)[0]
     names = clips["dataset"] + "-" + clips["subject"]
     kind = "subject"
     if match := _GROUPS.fullmatch(split):
@@ -225,6 +189,18 @@ def folds(clips: pd.DataFrame, split: str = "loso") -> dict[str, list[int]]:
     if len(folded) < 2:
         raise InputError(f"leaving one {kind} out needs at least two {kind}s; there is only {', '.join(folded)}")
     return dict(sorted(folded.items()))
+
+
+def without_fold(clips: pd.DataFrame, split: str, fold: str) -> pd.DataFrame:
+    """The clips that a fold of the split trains on, renumbered from 0.
+
+    Raises:
+        InputError: If there is no such fold.
+    """
+    outer = folds(clips, split)
+    if fold not in outer:
+        raise InputError(f"there is no outer fold '{fold}'; outer split '{split}' has {', '.join(outer)}")
+    return clips.drop(index=outer[fold]).reset_index(drop=True)
 
 
 def _groups(subjects: pd.Series, count: int) -> dict[str, str]:

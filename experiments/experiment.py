@@ -1,5 +1,6 @@
 """An experiment: one dataset, model and recipe, resolved; where its predictions lie, and what builds its objects."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from data_modules.base import FlowDataModule
 from data_modules.cache import store
 from experiments.configuration import ALONE, ELSEWHERE, parse, resolved
 from experiments.jobs import Job, load_class
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from mer import InputError
 from mer.training.stacked_task import StackedTask
 from mer.training.task import Task
@@ -50,7 +51,12 @@ class Experiment:
     def cell(self) -> Cell:
         """Where the predictions lie."""
         job, data = self.job, self.data
-        return Cell(Path(job.results), data.name, data.protocol, data.split, job.model_name, self.digest)
+        names = data.name, data.protocol, data.split, job.model_name, self.digest
+        return Cell(Path(job.results), *names, outer_fold=data.outer_fold)
+
+    def folds(self, seeds: Iterable[int] = (0,)) -> list[Fold]:
+        """All folds of some seeds."""
+        return [Fold(self.cell, name, seed) for seed in seeds for name in self.data.folds]
 
     @cached_property
     def digest(self) -> str:

@@ -26,11 +26,10 @@ from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ELSEWHERE
 from experiments.experiment import Experiment
+from experiments.results import Fold
 from mer.training.first_stage import FirstStage
 from mer.training.stacked_task import StackedTask, padded_size
 from mer.training.task import Task
-
-Slot = tuple[str, int]  # a fold and a seed
 
 
 @dataclass(frozen=True)
@@ -50,48 +49,48 @@ class Outcome:
     curve: list[dict]
 
 
-def run(experiment: Experiment, slots: Sequence[Slot]) -> dict[Slot, list[dict]]:
+def run(experiment: Experiment, folds: Sequence[Fold]) -> dict[Fold, list[dict]]:
     """Train folds and write their files; returns their training curves."""
     if experiment.config.stacked:
-        outcomes = train_stack(experiment, slots)
+        outcomes = train_stack(experiment, folds)
     else:
-        outcomes = [train(experiment, *slot) for slot in slots]
-    for (fold, seed), outcome in zip(slots, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
-        experiment.cell.write(seed, fold, outcome.predictions, outcome.facts, outcome.pictures)
-    return {slot: outcome.curve for slot, outcome in zip(slots, outcomes, strict=True)}
+        outcomes = [train(experiment, fold) for fold in folds]
+    for fold, outcome in zip(folds, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
+        fold.write(outcome.predictions, outcome.facts, outcome.pictures)
+    return {fold: outcome.curve for fold, outcome in zip(folds, outcomes, strict=True)}
 
 
-def train(experiment: Experiment, fold: str, seed: int) -> Outcome:
+def train(experiment: Experiment, fold: Fold) -> Outcome:
     """Train without the fold's subject, then predict its clips."""
     if experiment.config.stacked:
-        return train_stack(experiment, [(fold, seed)])[0]
+        return train_stack(experiment, [fold])[0]
     start = time.perf_counter()
-    experiment.data.hold_out(fold, seed)
-    task, arguments = _initial(experiment, seed)
+    experiment.data.hold_out(fold.name, fold.seed)
+    task, arguments = _initial(experiment, fold.seed)
     curve, held_out, first = Curve(), HeldOut(), task.first_stage()
     if first is not None:
-        first.load_state_dict(_first_stage_weights(experiment, first, fold, seed, arguments, curve))
+        first.load_state_dict(_first_stage_weights(experiment, first, fold, arguments, curve))
     trainer = _trainer(arguments, curve, held_out)
     rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
-    torch.manual_seed(generator("noise", seed, fold, *[rank] * (rank > 0)).initial_seed())
+    torch.manual_seed(generator("noise", fold.seed, fold.name, *[rank] * (rank > 0)).initial_seed())
     trainer.fit(task, datamodule=experiment.data)
-    return _outcomes(experiment, held_out, [(fold, seed)], [curve.rows], trainer.global_step, start)[0]
+    return _outcomes(experiment, held_out, [fold], [curve.rows], trainer.global_step, start)[0]
 
 
-def train_stack(experiment: Experiment, slots: Sequence[Slot], **trainer_arguments: object) -> list[Outcome]:
+def train_stack(experiment: Experiment, folds: Sequence[Fold], **trainer_arguments: object) -> list[Outcome]:
     """Train folds as one program, which is filled up with copies of the first to a size that rounds alike."""
     start = time.perf_counter()
-    size = padded_size(len(slots), experiment.data.batch_size, experiment.job.accelerator == "cpu")
-    padded = [*slots, *[slots[0]] * (size - len(slots))]
-    initial = {seed: _initial(experiment, seed) for _, seed in padded}
-    noise = [generator("noise", seed, fold).initial_seed() for fold, seed in padded]
-    stack, held_out = StackedTask([initial[seed][0] for _, seed in padded], noise), HeldOut()
-    trainer = _trainer(initial[slots[0][1]][1], Curve(), held_out, **trainer_arguments)
-    trainer.fit(stack, datamodule=StackedDataModule(experiment.data, padded))
+    size = padded_size(len(folds), experiment.data.batch_size, experiment.job.accelerator == "cpu")
+    slots = [*folds, *[folds[0]] * (size - len(folds))]
+    initial = {fold.seed: _initial(experiment, fold.seed) for fold in slots}
+    noise = [generator("noise", fold.seed, fold.name).initial_seed() for fold in slots]
+    stack, held_out = StackedTask([initial[fold.seed][0] for fold in slots], noise), HeldOut()
+    trainer = _trainer(initial[folds[0].seed][1], Curve(), held_out, **trainer_arguments)
+    trainer.fit(stack, datamodule=StackedDataModule(experiment.data, [(fold.name, fold.seed) for fold in slots]))
     curves = [
-        [{"step": step, "train/loss": losses[index]} for step, losses in stack.curve] for index in range(len(slots))
+        [{"step": step, "train/loss": losses[index]} for step, losses in stack.curve] for index in range(len(folds))
     ]
-    return _outcomes(experiment, held_out, slots, curves, trainer.global_step, start)
+    return _outcomes(experiment, held_out, folds, curves, trainer.global_step, start)
 
 
 def _initial(experiment: Experiment, seed: int) -> tuple[Task, Namespace]:
@@ -102,12 +101,12 @@ def _initial(experiment: Experiment, seed: int) -> tuple[Task, Namespace]:
 
 
 def _outcomes(
-    experiment: Experiment, held_out: HeldOut, slots: Sequence[Slot], curves: list[list[dict]], steps: int, start: float
+    experiment: Experiment, held_out: HeldOut, folds: Sequence[Fold], curves: list[list[dict]], steps: int, start: float
 ) -> list[Outcome]:
-    """What each slot gives, from what was trained just now."""
+    """What each fold gives, from what was trained just now."""
     facts = {
-        "seconds": round((time.perf_counter() - start) / len(slots), 3),
-        "stack": len(slots),
+        "seconds": round((time.perf_counter() - start) / len(folds), 3),
+        "stack": len(folds),
         "steps": steps,
         "peak_memory_mb": _peak_memory(),
         "device": _device_name(),
@@ -118,25 +117,25 @@ def _outcomes(
     }
     return [
         Outcome(
-            _table(experiment, fold, held_out.honest[index], held_out.optimistic[index]),
-            {"fold": fold, **facts},
+            _table(experiment, fold.name, held_out.honest[index], held_out.optimistic[index]),
+            {"fold": fold.name, **facts},
             held_out.pictures[index],
             curves[index],
         )
-        for index, (fold, _) in enumerate(slots)
+        for index, fold in enumerate(folds)
     ]
 
 
 def _first_stage_weights(
-    experiment: Experiment, first: FirstStage, fold: str, seed: int, arguments: Namespace, curve: Curve
+    experiment: Experiment, first: FirstStage, fold: Fold, arguments: Namespace, curve: Curve
 ) -> dict[str, Tensor]:
     """Train a copy of a first stage, or take its weights from the cache, which all recipes that have it share."""
-    file = _first_file(experiment, first, fold, seed)
+    file = _first_file(experiment, first, fold)
     weights = store.read(file)
     if weights is None:
         if file.exists():
             warnings.warn(f"{file}: damaged, trained again", stacklevel=2)
-        torch.manual_seed(generator("noise of the first stage", seed, fold).initial_seed())
+        torch.manual_seed(generator("noise of the first stage", fold.seed, fold.name).initial_seed())
         final = FinalWeights()
         _trainer(arguments, curve, final, max_steps=first.steps).fit(deepcopy(first), datamodule=experiment.data)
         (weights,) = final.weights
@@ -144,9 +143,9 @@ def _first_stage_weights(
     return {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
 
 
-def _first_file(experiment: Experiment, first: FirstStage, fold: str, seed: int) -> Path:
+def _first_file(experiment: Experiment, first: FirstStage, fold: Fold) -> Path:
     """Where the weights of a first stage lie: a name for all that they depend on."""
-    own = {"protocol", "split", "inputs", *experiment.data.path_arguments}
+    own = {"protocol", "split", "outer_split", "outer_fold", "inputs", *experiment.data.path_arguments}
     data = {name: value for name, value in experiment.config.as_dict()["data"]["init_args"].items() if name not in own}
     schedule = ELSEWHERE - {"accelerator"} | {"max_steps", "max_epochs"}
     trained = experiment.data.clips.iloc[experiment.data.train_rows][["dataset", "subject", "clip"]]
@@ -158,12 +157,12 @@ def _first_file(experiment: Experiment, first: FirstStage, fold: str, seed: int)
         "revision": experiment.data.revision,
         "fingerprint": experiment.data.fingerprint,
         "clips": trained.to_numpy().tolist(),
-        "fold": fold,
-        "seed": seed,
+        "fold": fold.name,
+        "seed": fold.seed,
         "trainer": {name: value for name, value in experiment.config.trainer.items() if name not in schedule},
     }
     folder = Path(experiment.job.cache) / experiment.data.name / "first_stage"
-    return folder / f"{fold}-seed{seed}-{store.digest(key)}.safetensors"
+    return folder / f"{fold.name}-seed{fold.seed}-{store.digest(key)}.safetensors"
 
 
 def _table(experiment: Experiment, fold: str, honest: Tensor, optimistic: Tensor) -> pd.DataFrame:

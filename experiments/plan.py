@@ -17,8 +17,7 @@ from data_modules.base import FlowDataModule
 from data_modules.stacked import StackedDataModule
 from experiments import workers
 from experiments.experiment import Experiment
-from experiments.fold import Slot
-from experiments.progress import Fold
+from experiments.results import Fold
 from mer.training.stacked_task import StackedTask, padded_size
 
 LARGEST = 68  # folds of the largest stack that is timed; in a larger one a fold takes no longer
@@ -73,12 +72,12 @@ def plan(
     """Print the pending folds of each experiment and of all, with their time on the devices, one worker each."""
     total = 0.0
     for experiment in experiments:
-        slots = [(fold, seed) for other, fold, seed in pending if other is experiment]
+        waiting = [fold for fold in pending if fold.cell == experiment.cell]
         folds = len(experiment.data.folds) * seeds
-        text = f"{folds} folds, {folds - len(slots)} done, {len(slots)} to train"
-        if slots:
-            fold = estimate(experiment, slots, devices)
-            total += fold.seconds * len(slots)
+        text = f"{folds} folds, {folds - len(waiting)} done, {len(waiting)} to train"
+        if waiting:
+            fold = estimate(experiment, waiting, devices)
+            total += fold.seconds * len(waiting)
             text += f", about {fold.seconds:,.{fold.seconds < 10:d}f} s each"
             text += f" in stacks of {fold.stack}" if fold.stack > 1 else ""
         cell = f"{experiment.cell.dataset} {experiment.data.protocol} {experiment.cell.model}-{experiment.digest}"
@@ -102,7 +101,7 @@ def named(devices: Sequence[str]) -> str:
     return f"{len(devices)} {kind}{'s' * (len(devices) > 1)}"
 
 
-def estimate(experiment: Experiment, slots: Sequence[Slot], devices: Sequence[str]) -> Estimate:
+def estimate(experiment: Experiment, folds: Sequence[Fold], devices: Sequence[str]) -> Estimate:
     """Estimate the time of each of these folds from a few steps on noise, on the first of the devices.
 
     The steps are those of the sweep, with its precision and its stacks; tests are not timed.
@@ -113,11 +112,11 @@ def estimate(experiment: Experiment, slots: Sequence[Slot], devices: Sequence[st
     try:
         with _noise(experiment):
             if not experiment.config.stacked:
-                return Estimate(_alone(experiment, slots[0], arguments))
-            size = min(workers.folds_per_task(experiment, len(slots), len(devices)), len(slots), LARGEST)
+                return Estimate(_alone(experiment, folds[0], arguments))
+            size = min(workers.folds_per_task(experiment, len(folds), len(devices)), len(folds), LARGEST)
             while True:
                 try:
-                    return Estimate(_stacked(experiment, slots[:size], arguments), size)
+                    return Estimate(_stacked(experiment, folds[:size], arguments), size)
                 except torch.OutOfMemoryError:
                     if size <= 2:
                         raise
@@ -148,9 +147,9 @@ def _noise(experiment: Experiment) -> Iterator[None]:
         data.store = {}
 
 
-def _alone(experiment: Experiment, slot: Slot, arguments: dict) -> float:
+def _alone(experiment: Experiment, fold: Fold, arguments: dict) -> float:
     """Seconds of a fold that is trained alone, with its first stage if it has one."""
-    experiment.data.hold_out(*slot)
+    experiment.data.hold_out(fold.name, fold.seed)
     seconds = _steps(experiment) * _step(lambda: experiment.instantiate().model, experiment.data, arguments)
     first = experiment.instantiate().model.first_stage()
     if first is not None:
@@ -158,15 +157,16 @@ def _alone(experiment: Experiment, slot: Slot, arguments: dict) -> float:
     return seconds
 
 
-def _stacked(experiment: Experiment, slots: Sequence[Slot], arguments: dict) -> float:
+def _stacked(experiment: Experiment, folds: Sequence[Fold], arguments: dict) -> float:
     """Seconds of a stack divided by its folds."""
-    size = padded_size(len(slots), experiment.data.batch_size, arguments["accelerator"] == "cpu")
-    data = StackedDataModule(experiment.data, [*slots, *[slots[0]] * (size - len(slots))])
+    size = padded_size(len(folds), experiment.data.batch_size, arguments["accelerator"] == "cpu")
+    slots = [*folds, *[folds[0]] * (size - len(folds))]
+    data = StackedDataModule(experiment.data, [(fold.name, fold.seed) for fold in slots])
 
     def stack() -> StackedTask:
         return StackedTask([experiment.instantiate().model] * size, noise=range(size))
 
-    return _steps(experiment) * _step(stack, data, arguments) / len(slots)
+    return _steps(experiment) * _step(stack, data, arguments) / len(folds)
 
 
 def _step(start: Callable[[], LightningModule], data: FlowDataModule | StackedDataModule, arguments: dict) -> float:

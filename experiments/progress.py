@@ -8,13 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from data_modules.processes.whole_files import WriteError
-from experiments.experiment import Experiment
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from mer.evaluation import scoring
 
 EVERY = 20  # seconds between two lines of progress where there is no terminal
-
-Fold = tuple[Experiment, str, int]  # an experiment, a fold's name and a seed: one thing to train
 
 
 @contextmanager
@@ -35,12 +32,12 @@ def count_done(folds: Sequence[Fold]) -> Iterator[None]:
 
 def _progress(folds: Sequence[Fold]) -> str:
     """Folds done and left, and the disk space that the latter will take."""
-    files = [experiment.cell.file(seed, fold) for experiment, fold, seed in folds]
-    done = [file for file in files if file.exists()]
-    text = f"{len(done)} of {len(files)} folds are done, {len(files) - len(done)} are left"
+    done = [fold.file for fold in folds if fold.is_done]
+    left = len(folds) - len(done)
+    text = f"{len(done)} of {len(folds)} folds are done, {left} are left"
     if done:
         sizes = [part.stat().st_size for file in done for part in file.parent.glob(f"{file.stem}.*")]
-        text += f" and need about {sum(sizes) / len(done) * (len(files) - len(done)) / 1e6:.1f} MB"
+        text += f" and need about {sum(sizes) / len(done) * left / 1e6:.1f} MB"
     return text
 
 
@@ -60,13 +57,9 @@ class Display:
             disable=not console.is_terminal,
         )
         self.tasks: dict[tuple[Cell, int], TaskID] = {}
-        for experiment, _, seed in pending:
-            cell = experiment.cell
-            if (cell, seed) not in self.tasks:
-                name, done = f"{cell.dataset} {cell.model} seed {seed}", len(cell.done(seed))
-                self.tasks[cell, seed] = self.bars.add_task(
-                    name, total=len(cell.folds), completed=done, uf1="", left=""
-                )
+        for cell, seed in dict.fromkeys((fold.cell, fold.seed) for fold in pending):
+            name, done = f"{cell.dataset} {cell.model} seed {seed}", len(cell.done(seed))
+            self.tasks[cell, seed] = self.bars.add_task(name, total=len(cell.folds), completed=done, uf1="", left="")
 
     def __enter__(self) -> "Display":
         self.bars.start()
@@ -82,15 +75,15 @@ class Display:
         now = time.monotonic()
         left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
         last = ""
-        for (experiment, fold, seed), lost in zip(folds, failed, strict=True):
-            uf1 = "" if lost else f"{_running_uf1(experiment.cell, seed):.3f}"
-            self.bars.update(self.tasks[experiment.cell, seed], advance=not lost, uf1=uf1, left=left)
-            last = f"{experiment.cell.model} seed {seed} {fold}, " + ("failed" if lost else f"running UF1 {uf1}")
+        for fold, lost in zip(folds, failed, strict=True):
+            uf1 = "" if lost else f"{pooled_uf1(fold.cell, fold.seed):.3f}"
+            self.bars.update(self.tasks[fold.cell, fold.seed], advance=not lost, uf1=uf1, left=left)
+            last = f"{fold.cell.model} seed {fold.seed} {fold.name}, " + ("failed" if lost else f"running UF1 {uf1}")
         if not self.console.is_terminal and (first or now - self.last_line > EVERY or self.ended == self.total):
             self.last_line = now
             self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {last}")
 
 
-def _running_uf1(cell: Cell, seed: int) -> float:
-    """Pooled UF1 of the folds done so far, in which a class may have no clip yet."""
+def pooled_uf1(cell: Cell, seed: int) -> float:
+    """UF1 of the folds done so far, in which a class may have no clip yet."""
     return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -28,7 +28,11 @@ MOST_CHARACTERS = 1 << 20  # of a configuration
 
 @dataclass(frozen=True)
 class Cell:
-    """One dataset, protocol, split and model recipe; the seeds and folds trained for it lie in its folder."""
+    """One dataset, protocol, split and model recipe; the seeds and folds trained for it lie in its folder.
+
+    The scores of one with an ``outer_fold``, whose subjects are no part of its data, choose a recipe and are none of
+    the protocol: the name of its folder is no split, so ``cells`` leaves it out.
+    """
 
     results: Path
     dataset: str
@@ -36,15 +40,18 @@ class Cell:
     split: str
     model: str
     digest: str
+    outer_fold: str = ""
 
     @property
     def folder(self) -> Path:
-        return self.results / self.dataset / self.protocol / self.split / f"{self.model}-{self.digest}"
+        *folders, model, digest = self.names.values()
+        return Path(self.results, *folders, f"{model}-{digest}")
 
     @property
     def names(self) -> dict[str, str]:
-        """What tells the cell from others of the folder."""
-        return {name: getattr(self, name) for name in ("dataset", "protocol", "split", "model", "digest")}
+        """What tells the cell from others of the folder; the split with the outer fold that is left out, if one is."""
+        names = {name: getattr(self, name) for name in ("dataset", "protocol", "split", "model", "digest")}
+        return {**names, "split": f"{self.split}-without-{self.outer_fold}"} if self.outer_fold else names
 
     @property
     def label(self) -> str:
@@ -82,9 +89,9 @@ class Cell:
 
     def _problems(self, clips: pd.DataFrame) -> list[str]:
         """Why these cannot be the clips of the cell."""
-        subjects = (clips["dataset"] + "-" + clips["subject"]).drop_duplicates()
+        subjects = {*(clips["dataset"] + "-" + clips["subject"]), self.outer_fold}
         return [
-            *(f"subject '{name}' is no name for a file" for name in subjects if re.search(r"[/\\\0]", name)),
+            *(f"subject '{name}' is no name for a file" for name in sorted(subjects) if re.search(r"[/\\\0]", name)),
             *(f"clip {' '.join(clip)} stands twice" for clip in clips[CLIP[:3]][clips.duplicated(CLIP[:3])].to_numpy()),
             *(f"'{name}' is no class" for name in sorted(set(clips["target"]).difference(self.classes))),
             *(["it is empty"] if clips.empty else []),
@@ -126,17 +133,9 @@ class Cell:
             raise InputError(f"{path}: is not the clip table of a sweep ({why})") from error
 
     @cached_property
-    def folds(self) -> list[str]:
-        return list(self._rows)
-
-    @cached_property
-    def _rows(self) -> dict[str, list[int]]:
-        """Rows of the clip table by fold."""
+    def folds(self) -> dict[str, list[int]]:
+        """Rows of ``clips`` that each fold holds out, by fold name."""
         return protocols.folds(self.clips, self.split)
-
-    def file(self, seed: int, fold: str) -> Path:
-        """The fold's predictions; the fold is done when this file exists."""
-        return self.folder / f"seed{seed}" / f"{fold}.csv"
 
     def seeds(self) -> list[int]:
         """Those with a file of predictions."""
@@ -154,7 +153,7 @@ class Cell:
                 names = {entry.name for entry in entries if entry.is_file()}
         except OSError:
             names = set()
-        return self._pool({fold: self.file(seed, fold) for fold in self.folds if f"{fold}.csv" in names})
+        return self.read_files({name: Fold(self, name, seed).file for name in self.folds if f"{name}.csv" in names})
 
     def pooled(self, seed: int) -> pd.DataFrame:
         """Predictions of all folds done, one row per clip; empty if there are none."""
@@ -171,49 +170,75 @@ class Cell:
             Where they lie now, and what is wrong with them.
         """
         moved = {}
-        for fold in self.pool(seed).faults:
-            path = self.file(seed, fold)
-            faults = self._pool({fold: path}).faults  # read again: meanwhile another sweep may have mended it
+        for name in self.pool(seed).faults:
+            path = Fold(self, name, seed).file
+            faults = self.read_files({name: path}).faults  # read again: meanwhile another sweep may have mended it
             if faults and (place := _move_aside(path)):
-                moved[place] = faults[fold]
+                moved[place] = faults[name]
         return moved
 
-    def _pool(self, files: Mapping[str, Path]) -> Pool:
+    def read_files(self, files: Mapping[str, Path]) -> Pool:
         """Files of predictions, by fold, read and checked."""
-        return predictions.pool(files, self.clips, self._rows, self.classes)
+        return predictions.pool(files, self.clips, self.folds, self.classes)
 
-    def write(self, seed: int, fold: str, table: pd.DataFrame, facts: dict, pictures: Mapping[str, np.ndarray]) -> None:
-        """Write a fold: the pictures of its clips and the facts about its run first, the predictions last.
+
+@dataclass(frozen=True)
+class Fold:
+    """One thing to train: a fold of a cell, by name, with a seed."""
+
+    cell: Cell
+    name: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """The predictions; the fold is done when this file exists."""
+        return self.cell.folder / f"seed{self.seed}" / f"{self.name}.csv"
+
+    @property
+    def is_done(self) -> bool:
+        return self.file.exists()
+
+    def write(self, table: pd.DataFrame, facts: dict, pictures: Mapping[str, np.ndarray]) -> None:
+        """Write the pictures of its clips and the facts about its run first, the predictions last.
 
         Raises:
             ValueError: If these are no predictions of the fold; nothing is written.
         """
-        path = self.file(seed, fold)
-        with whole_file(path) as temporary:
+        with whole_file(self.file) as temporary:
             temporary.write_text(table.to_csv(index=False))
-            if why := self._pool({fold: temporary}).faults.get(fold):
+            if why := self.cell.read_files({self.name: temporary}).faults.get(self.name):
                 raise ValueError(
-                    f"{self.model}, {fold}, seed {seed}: {why}. Has the training diverged? Lower --model.lr"
+                    f"{self.cell.model}, {self.name}, seed {self.seed}: {why}. Has the training diverged? Lower "
+                    "--model.lr"
                 )
             if pictures:
-                store.write(path.with_suffix(".safetensors"), pictures)
-            write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+                store.write(self.file.with_suffix(".safetensors"), pictures)
+            write_text(self.file.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
 
-    def read(self, seed: int, fold: str) -> pd.DataFrame:
-        """The predictions of one fold.
+    def read(self) -> pd.DataFrame:
+        """The predictions.
 
         Raises:
             InputError: If the file is missing or not valid.
         """
-        path = self.file(seed, fold)
-        pool = self._pool({fold: path})
+        pool = self.cell.read_files({self.name: self.file})
         if pool.faults:
-            raise InputError(f"{path}: is not the result of this fold ({pool.faults[fold]}); sweep again")
+            raise InputError(f"{self.file}: is not the result of this fold ({pool.faults[self.name]}); sweep again")
         return pool.table
 
-    def facts(self, seed: int, folds: Iterable[str]) -> list[dict]:
-        """Seconds, memory and device of some folds, as far as their files open: nothing depends on them."""
-        return [_facts(self.file(seed, fold).with_suffix(".json")) for fold in folds]
+    def facts(self) -> dict:
+        """Those that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
+        path = self.file.with_suffix(".json")
+        try:
+            content = json.loads(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else {}
+        except (OSError, ValueError, RecursionError):
+            content = {}
+        content = content if isinstance(content, dict) else {}
+        numbers = {name: content.get(name) for name in ("seconds", "peak_memory_mb")}
+        facts: dict = {name: n for name, n in numbers.items() if isinstance(n, int | float) and 0 <= n < 1e12}
+        device = content.get("device")
+        return facts | ({"device": device} if isinstance(device, str) and device.isprintable() else {})
 
 
 def cells(results: Path) -> Iterator[Cell]:
@@ -241,19 +266,6 @@ def check_yaml(text: str) -> None:
             raise YAMLError(f"the alias *{event.anchor}: write what it stands for")
         if depth > DEEPEST:
             raise YAMLError(f"over {DEEPEST} lists or mappings lie inside one another")
-
-
-def _facts(path: Path) -> dict:
-    """The facts that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
-    try:
-        content = json.loads(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else {}
-    except (OSError, ValueError, RecursionError):
-        content = {}
-    content = content if isinstance(content, dict) else {}
-    numbers = {name: content.get(name) for name in ("seconds", "peak_memory_mb")}
-    facts: dict = {name: n for name, n in numbers.items() if isinstance(n, int | float) and 0 <= n < 1e12}
-    device = content.get("device")
-    return facts | ({"device": device} if isinstance(device, str) and device.isprintable() else {})
 
 
 def _move_aside(path: Path) -> Path | None:

@@ -26,11 +26,10 @@ from data_modules.cache import store
 from experiments import report
 from experiments.experiment import Experiment
 from experiments.jobs import CONFIGS, Job
-from experiments.progress import Fold, count_done
-from experiments.results import Cell
+from experiments.progress import count_done, pooled_uf1
+from experiments.results import Cell, Fold
 from experiments.sweep import name_failures, open_cell, train
 from mer import InputError
-from mer.evaluation import scoring
 
 OUTER, INNER = 5, 4  # groups of subjects
 SEEDS = (0, 1)  # of the inner folds
@@ -85,37 +84,37 @@ def search(job: Job, seeds: Sequence[int], devices: Sequence[str], console: Cons
     clips = Experiment(hidden).data.clips
     groups = {name: _subjects(clips, rows) for name, rows in protocols.folds(clips, f"groups{OUTER}").items()}
     inner = {
-        group: [_experiment(hidden, recipe, f"groups{INNER}-without-groups{OUTER}-{group}") for recipe in recipes]
+        group: [
+            _experiment(hidden, recipe, split=f"groups{INNER}", outer_split=f"groups{OUTER}", outer_fold=group)
+            for recipe in recipes
+        ]
         for group in groups
     }
-    inner_folds = [
-        (experiment, fold, seed)
-        for experiments in inner.values()
-        for experiment in experiments
-        for seed in SEEDS
-        for fold in experiment.data.folds
-    ]
-    if not _train(inner_folds, devices, console):
+    inner_experiments = [experiment for experiments in inner.values() for experiment in experiments]
+    inner_folds = [fold for experiment in inner_experiments for fold in experiment.folds(SEEDS)]
+    if not _train(inner_experiments, inner_folds, devices, console):
         return 1
     choices = [
         Choice(
-            group, groups[group], [mean(_uf1(experiment.cell, seed) for seed in SEEDS) for experiment in experiments]
+            group,
+            groups[group],
+            [mean(pooled_uf1(experiment.cell, seed) for seed in SEEDS) for experiment in experiments],
         )
         for group, experiments in inner.items()
     ]
     _show(choices, recipes, console)
-    outer = {best: _experiment(hidden, recipes[best], "loso") for best in dict.fromkeys(c.best for c in choices)}
+    outer = {best: _experiment(hidden, recipes[best], split="loso") for best in dict.fromkeys(c.best for c in choices)}
     outer_folds = [
-        (experiment, fold, seed)
+        Fold(experiment.cell, name, seed)
         for best, experiment in outer.items()
         for seed in seeds
         for choice in choices
         if choice.best == best
-        for fold in choice.subjects
+        for name in choice.subjects
     ]
-    if not _train(outer_folds, devices, console):
+    if not _train(list(outer.values()), outer_folds, devices, console):
         return 1
-    cell = _publish(job, outer_folds, choices, recipes)
+    cell = _publish(job, next(iter(outer.values())), outer_folds, choices, recipes)
     report.show(Path(job.results), console, [cell])
     console.print(f"report: {report.write(Path(job.results), Path(job.cache))}")
     return 0
@@ -150,8 +149,9 @@ def candidates(values: Mapping[str, Sequence], trials: int) -> list[Options]:
     ]
 
 
-def _experiment(job: Job, options: Options, split: str) -> Experiment:
-    return Experiment(replace(job, options=(*job.options, *options, f"--data.split={split}")))
+def _experiment(job: Job, options: Options, **data: str) -> Experiment:
+    own = (f"--data.{name}={value}" for name, value in data.items())
+    return Experiment(replace(job, options=(*job.options, *options, *own)))
 
 
 def _subjects(clips: pd.DataFrame, rows: Sequence[int]) -> list[str]:
@@ -159,23 +159,16 @@ def _subjects(clips: pd.DataFrame, rows: Sequence[int]) -> list[str]:
     return sorted(set(names.iloc[list(rows)]))
 
 
-def _train(folds: Sequence[Fold], devices: Sequence[str], console: Console) -> bool:
+def _train(experiments: Sequence[Experiment], folds: Sequence[Fold], devices: Sequence[str], console: Console) -> bool:
     """Train the folds that are not done; whether all are done then."""
-    seeds: dict[Experiment, dict[int, None]] = {}
-    for experiment, _, seed in folds:
-        seeds.setdefault(experiment, {})[seed] = None
-    for experiment in seeds:
+    for experiment in experiments:
         experiment.data.prepare_data()
-        open_cell(experiment, list(seeds[experiment]), console)
+        open_cell(experiment, sorted({fold.seed for fold in folds}), console)
     with count_done(folds):
-        pending = [fold for fold in folds if not fold[0].cell.file(fold[2], fold[1]).exists()]
-        failures = train(pending, devices, console)
+        pending = [fold for fold in dict.fromkeys(folds) if not fold.is_done]  # two candidates may be the same recipe
+        failures = train({experiment.cell: experiment for experiment in experiments}, pending, devices, console)
     name_failures(failures, console)
     return not failures
-
-
-def _uf1(cell: Cell, seed: int) -> float:
-    return float(scoring.uf1(scoring.confusion(cell.pooled(seed), cell.classes)))
 
 
 def _show(choices: Sequence[Choice], recipes: Sequence[Options], console: Console) -> None:
@@ -187,7 +180,9 @@ def _show(choices: Sequence[Choice], recipes: Sequence[Options], console: Consol
     console.print(table)
 
 
-def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], recipes: Sequence[Options]) -> Cell:
+def _publish(
+    job: Job, first: Experiment, folds: Sequence[Fold], choices: Sequence[Choice], recipes: Sequence[Options]
+) -> Cell:
     """Bring the outer folds together in a cell of the results."""
     record = {
         "search": {
@@ -200,16 +195,15 @@ def _publish(job: Job, folds: Sequence[Fold], choices: Sequence[Choice], recipes
             },
         }
     }
-    first = folds[0][0]
-    digest = store.digest({**record, "cells": sorted({experiment.digest for experiment, _, _ in folds})})
+    digest = store.digest({**record, "cells": sorted({fold.cell.digest for fold in folds})})
     cell = replace(first.cell, results=Path(job.results), model=f"{job.model_name}_searched", digest=digest)
     cell.write_header(first.data.clips, yaml.safe_dump(record, sort_keys=False))
-    for experiment, fold, seed in folds:
-        source, target = experiment.cell.file(seed, fold), cell.file(seed, fold)
-        if target.exists():
+    for fold in folds:
+        published = replace(fold, cell=cell)
+        if published.is_done:
             continue
         for suffix in (".safetensors", ".json", ".csv"):  # the predictions last: the fold is done when they are there
-            if source.with_suffix(suffix).exists():
-                with store.whole_file(target.with_suffix(suffix)) as temporary:
-                    shutil.copyfile(source.with_suffix(suffix), temporary)
+            if fold.file.with_suffix(suffix).exists():
+                with store.whole_file(published.file.with_suffix(suffix)) as temporary:
+                    shutil.copyfile(fold.file.with_suffix(suffix), temporary)
     return cell

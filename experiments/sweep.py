@@ -1,11 +1,11 @@
 """A sweep: the folds of all cells and seeds that are not done go to the workers; then the scores are shown."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
+from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
@@ -16,7 +16,8 @@ from experiments.experiment import Experiment
 from experiments.fold import run
 from experiments.jobs import Job
 from experiments.plan import plan
-from experiments.progress import Display, Fold, count_done
+from experiments.progress import Display, count_done
+from experiments.results import Cell, Fold
 from experiments.tracking import Entry, Tracker
 from mer import InputError
 
@@ -65,26 +66,20 @@ def sweep(
             experiment.data.prepare_data()
         for experiment in experiments:
             open_cell(experiment, seeds, console)
-    pending = [
-        (experiment, fold, seed)
-        for experiment in experiments
-        for seed in seeds
-        for fold in _named(experiment, folds)
-        if not experiment.cell.file(seed, fold).exists()
-    ]
+    by_cell = {experiment.cell: experiment for experiment in experiments}
+    asked = [fold for experiment in by_cell.values() for fold in experiment.folds(seeds)]
+    pending = [fold for experiment in by_cell.values() for fold in _named(experiment, seeds, folds) if not fold.is_done]
     if dry_run:
-        plan(console, experiments, pending, len(seeds), devices)
+        plan(console, list(by_cell.values()), pending, len(seeds), devices)
         return 0
     if submit and pending:
-        submit(Path(jobs[0].results), pending, upload_pictures=upload_pictures)
+        submit(by_cell, pending, upload_pictures=upload_pictures)
         return 0
-    pools = dict.fromkeys((experiment, seed) for experiment, _, seed in pending)
-    if upload_pictures or tracking.is_trial():  # logged again even where all is trained
-        pools = dict.fromkeys((experiment, seed) for experiment in experiments for seed in seeds)
-    asked = [(experiment, fold, seed) for experiment in experiments for seed in seeds for fold in experiment.data.folds]
+    logged = asked if upload_pictures or tracking.is_trial() else pending  # again even where all is trained
+    pools = list(dict.fromkeys((fold.cell, fold.seed) for fold in logged))
     with count_done(asked):
-        failures = _train_and_log(pending, list(pools), devices, console, upload_pictures, part=bool(folds))
-    report.show(Path(jobs[0].results), console, [experiment.cell for experiment in experiments])
+        failures = _train_and_log(by_cell, pending, pools, devices, console, upload_pictures, part=bool(folds))
+    report.show(Path(jobs[0].results), console, list(by_cell))
     if not folds:
         console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
     name_failures(failures, console)
@@ -94,11 +89,7 @@ def sweep(
 def name_failures(failures: Sequence[tuple[Fold, Failure]], console: Console) -> None:
     """Print which folds failed in every try, and why."""
     for reason in dict.fromkeys(failure.reason for _, failure in failures):
-        same = [
-            f"{experiment.cell.model} {fold} seed {seed}"
-            for (experiment, fold, seed), f in failures
-            if f.reason == reason
-        ]
+        same = [f"{fold.cell.model} {fold.name} seed {fold.seed}" for fold, f in failures if f.reason == reason]
         console.print(f"failed twice: {', '.join(same)}\n{reason}", style="red", highlight=False)
 
 
@@ -111,16 +102,17 @@ def open_cell(experiment: Experiment, seeds: Sequence[int], console: Console) ->
             console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
-def _named(experiment: Experiment, folds: Sequence[str]) -> Sequence[str]:
+def _named(experiment: Experiment, seeds: Sequence[int], names: Sequence[str]) -> list[Fold]:
     """The experiment's folds, or those that were named."""
-    for name in set(folds) - set(experiment.data.folds):
+    for name in set(names) - set(experiment.data.folds):
         raise InputError(f"there is no fold '{name}'; there are {', '.join(experiment.data.folds)}")
-    return [fold for fold in experiment.data.folds if not folds or fold in folds]
+    return [fold for fold in experiment.folds(seeds) if not names or fold.name in names]
 
 
 def _train_and_log(
+    experiments: Mapping[Cell, Experiment],
     pending: Sequence[Fold],
-    pools: Sequence[tuple[Experiment, int]],
+    pools: Sequence[tuple[Cell, int]],
     devices: Sequence[str],
     console: Console,
     upload_pictures: bool,
@@ -132,43 +124,44 @@ def _train_and_log(
     """
     if not pools:
         return []
-    configs = {experiment: tracking.configuration(experiment) for experiment, _ in pools}
-    left = Counter((experiment, seed) for experiment, _, seed in pending)
+    configs = {cell: tracking.configuration(experiments[cell]) for cell, _ in pools}
+    left = Counter((fold.cell, fold.seed) for fold in pending)
     begun = set()
 
-    with Tracker(Path(pools[0][0].job.results)) as tracker:
+    with Tracker(next(iter(configs)).results) as tracker:
 
-        def log(kind: str, experiment: Experiment, seed: int, **more) -> None:
-            if kind == "begin" and (part or (experiment, seed) in begun):
+        def log(kind: str, cell: Cell, seed: int, **more) -> None:
+            if kind == "begin" and (part or (cell, seed) in begun):
                 return
-            if kind == "sweep" and part and len(experiment.cell.done(seed)) < len(experiment.cell.folds):
+            if kind == "sweep" and part and len(cell.done(seed)) < len(cell.folds):
                 return
-            begun.add((experiment, seed))
+            begun.add((cell, seed))
             if kind == "sweep" and upload_pictures:
-                more["cache"] = Path(experiment.job.cache)
-            tracker.log(Entry(kind, experiment.cell, seed, configs[experiment], **more))
+                more["cache"] = Path(experiments[cell].job.cache)
+            tracker.log(Entry(kind, cell, seed, configs[cell], **more))
 
         def ended(fold: Fold, curve: list[dict] | None) -> None:
-            experiment, name, seed = fold
-            log("begin", experiment, seed)
+            pool = fold.cell, fold.seed
+            log("begin", *pool)
             if curve is not None:
-                log("fold", experiment, seed, fold=name, curve=curve)
-            left[experiment, seed] -= 1
-            if not left[experiment, seed]:
-                log("sweep", experiment, seed)
+                log("fold", *pool, fold=fold.name, curve=curve)
+            left[pool] -= 1
+            if not left[pool]:
+                log("sweep", *pool)
 
-        for experiment, _, seed in pending[:1]:
-            log("begin", experiment, seed)
-        failures = train(pending, devices, console, ended)
-        for experiment, seed in pools:
-            if (experiment, seed) not in begun:
-                log("sweep", experiment, seed)
+        for fold in pending[:1]:
+            log("begin", fold.cell, fold.seed)
+        failures = train(experiments, pending, devices, console, ended)
+        for cell, seed in pools:
+            if (cell, seed) not in begun:
+                log("sweep", cell, seed)
     if tracker.problem:
         console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
     return failures
 
 
 def train(
+    experiments: Mapping[Cell, Experiment],
     pending: Sequence[Fold],
     devices: Sequence[str],
     console: Console,
@@ -177,6 +170,7 @@ def train(
     """Train folds in the workers of some devices.
 
     Args:
+        experiments: What their cells are trained with.
         pending: What has no file yet.
         devices: One worker each, see ``workers.run``.
         console: Where the progress is shown.
@@ -186,44 +180,42 @@ def train(
         Those that failed in every try, and why.
     """
     failures: list[tuple[Fold, Failure]] = []
-    batches = _batches(pending, len(devices))
-    work = []
-    for batch in batches:
-        experiment = batch[0][0]
-        work.append((experiment.job, experiment.config, [(fold, seed) for _, fold, seed in batch]))
+    work = list(_work(experiments, pending, len(devices)))
     with Display(console, pending) as display:
         for index, outcome in workers.run(workers.run_folds, work, devices):
-            batch = batches[index]
-            lost = [isinstance(outcome, Failure) and not c.cell.file(seed, fold).exists() for c, fold, seed in batch]
-            display.advance(batch, lost)
-            for fold, failed in zip(batch, lost, strict=True):
-                curve = [] if isinstance(outcome, Failure) else outcome.get(fold[1:], [])
+            _, _, folds = work[index]
+            lost = [isinstance(outcome, Failure) and not fold.is_done for fold in folds]
+            display.advance(folds, lost)
+            for fold, failed in zip(folds, lost, strict=True):
+                curve = [] if isinstance(outcome, Failure) else outcome.get(fold, [])
                 if failed:
                     failures.append((fold, outcome))
                 ended(fold, None if failed else curve)
     return failures
 
 
-def _batches(pending: Sequence[Fold], count: int) -> list[list[Fold]]:
-    """The folds in the order given, cut into what is handed to a worker at once."""
-    batches = []
-    for experiment, group in groupby(pending, key=itemgetter(0)):
-        folds = list(group)
+def _work(
+    experiments: Mapping[Cell, Experiment], pending: Sequence[Fold], count: int
+) -> Iterator[tuple[Job, Namespace, list[Fold]]]:
+    """What is handed to a worker at once, see ``workers.run_folds``: the folds in the order given, cut."""
+    for cell, group in groupby(pending, key=lambda fold: fold.cell):
+        experiment, folds = experiments[cell], list(group)
         size = workers.folds_per_task(experiment, len(folds), count)
-        batches += [folds[start : start + size] for start in range(0, len(folds), size)]
-    return batches
+        for start in range(0, len(folds), size):
+            yield experiment.job, experiment.config, folds[start : start + size]
 
 
-def train_here(job: Job, fold: str, seed: int, device: str) -> int:
+def train_here(job: Job, name: str, seed: int, device: str) -> int:
     """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
     experiment = Experiment(job)
     workers.bind_to_device(device, alone=not shares_folds(experiment.config.trainer))
-    experiment.data.hold_out(fold, seed)  # complains of a fold that is none before anything is computed
+    experiment.data.hold_out(name, seed)  # complains of a fold that is none before anything is computed
     experiment.data.prepare_data()
     experiment.cell.write_header(experiment.data.clips, experiment.yaml)
-    run(experiment, [(fold, seed)])
+    fold = Fold(experiment.cell, name, seed)
+    run(experiment, [fold])
     if rank_zero_only.rank != 0:
         return 0
-    print(experiment.cell.read(seed, fold).to_string(index=False))
-    print(f"written: {experiment.cell.file(seed, fold)}")
+    print(fold.read().to_string(index=False))
+    print(f"written: {fold.file}")
     return 0

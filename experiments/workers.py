@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from experiments.experiment import Experiment
-    from experiments.fold import Slot
     from experiments.jobs import Job
+    from experiments.results import Fold
 
 ON_A_CPU = 8  # folds of a stack: more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
@@ -96,7 +96,7 @@ def folds_per_task(experiment: "Experiment", folds: int, workers: int) -> int:
     return min(share, ON_A_CPU) if experiment.job.accelerator == "cpu" else share
 
 
-def run_folds(job: "Job", config: "Namespace", slots: Sequence["Slot"]) -> dict["Slot", list[dict]]:
+def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> dict["Fold", list[dict]]:
     """What a worker does: train folds, in stacks as large as memory allows, and write their files.
 
     Returns:
@@ -104,15 +104,15 @@ def run_folds(job: "Job", config: "Namespace", slots: Sequence["Slot"]) -> dict[
     """
     import torch
 
-    from experiments import fold
+    from experiments.fold import run as train
 
     experiment, curves = latest_experiment(job, config), {}
     stacked = experiment.config.stacked
-    waiting = [(name, seed) for name, seed in slots if not experiment.cell.file(seed, name).exists()]
+    waiting = [fold for fold in folds if not fold.is_done]
     size = job.stack_size or (largest_stack(experiment, waiting) if stacked and len(waiting) > 2 else 2)
     while waiting:
         try:
-            curves |= fold.run(experiment, waiting[:size])
+            curves |= train(experiment, waiting[:size])
         except torch.OutOfMemoryError:
             if not stacked or min(size, len(waiting)) <= 2:
                 raise
@@ -125,7 +125,7 @@ def run_folds(job: "Job", config: "Namespace", slots: Sequence["Slot"]) -> dict[
     return curves
 
 
-def largest_stack(experiment: "Experiment", slots: Sequence["Slot"]) -> int:
+def largest_stack(experiment: "Experiment", folds: Sequence["Fold"]) -> int:
     """Folds that fit into the free memory, from what two of them take in a few steps, the recorded one and tests."""
     import torch
 
@@ -134,11 +134,11 @@ def largest_stack(experiment: "Experiment", slots: Sequence["Slot"]) -> int:
 
     if not torch.cuda.is_available():
         return ON_A_CPU
-    train_stack(experiment, slots[:2], max_steps=1)  # what is only there once: the data, the libraries' own
+    train_stack(experiment, folds[:2], max_steps=1)  # what is only there once: the data, the libraries' own
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
-    train_stack(experiment, slots[:2], max_steps=WARM_UP + 2)
+    train_stack(experiment, folds[:2], max_steps=WARM_UP + 2)
     bytes_of_fold = (torch.cuda.max_memory_allocated() - before) / 2
     return max(2, int(OF_MEMORY * free / bytes_of_fold))

@@ -9,7 +9,7 @@ from skimage.data import astronaut
 
 from data_modules import protocols
 from data_modules.cache import store
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 
 UNITS = {"negative": ("4", "4+7", "L9"), "positive": ("12", "6+12", "R12"), "surprise": ("1+2", "R1+2", "1+2+5")}
 
@@ -53,7 +53,7 @@ def write_cell(
                 kept = {"flow": np.stack([flow(index, 12) for index in targets]).astype(np.float16)}
                 kept["attention"] = np.hypot(kept["flow"][:, 0], kept["flow"][:, 1]).clip(0, 1)
             own = {"fold": fold, "seconds": 2.0 + number, "steps": 10, "peak_memory_mb": 700, "device": "cpu"}
-            cell.write(seed, fold, table, {**own, **(facts or {})}, kept)
+            Fold(cell, fold, seed).write(table, {**own, **(facts or {})}, kept)
 
 
 def flow(label: int, size: int) -> np.ndarray:

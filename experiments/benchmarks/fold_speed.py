@@ -72,10 +72,10 @@ def per_epoch(model: str, accelerator: str, folds: int, stacked: bool, passes: i
     steps, epochs = passes * data.steps_per_epoch, TRAINED / data.batch_size
     options = (*options, f"--trainer.callbacks+={__name__}.Clock", f"--stacked={str(stacked).lower()}")
     own = experiment(model, accelerator, *options, steps=WARM + steps, folds=folds)
-    slots = [(fold, seed) for seed in range(1 + folds // SUBJECTS) for fold in own.data.folds][:folds]
+    stack = own.folds(range(1 + folds // SUBJECTS))[:folds]
     Clock.times.clear()
     Clock.memory.clear()
-    whole = seconds(lambda: train_stack(own, slots) if stacked else train(own, *slots[0])) / folds
+    whole = seconds(lambda: train_stack(own, stack) if stacked else train(own, stack[0])) / folds
     step = min(end - start for start, end in zip(*[iter(Clock.times)] * 2, strict=True)) / steps / folds
     around = max(0.0, whole - step * (WARM + steps))
     return {"seconds": step * epochs, "around": around, "memory": max(Clock.memory)}
@@ -144,19 +144,19 @@ def measure(accelerator: str, models: Sequence[str], sizes: Sequence[int], passe
 def whole(model: str, seeds: int = 1) -> tuple[int, float]:
     """Steps of a model's recipe on a GPU, and seconds of all its folds and seeds as one program with their tests."""
     recipe = experiment(model, "gpu", "--stacked=true")
-    slots = [(fold, seed) for seed in range(seeds) for fold in recipe.data.folds]
-    train_stack(recipe, slots, max_steps=WARM)
-    return recipe.config.trainer.max_steps, seconds(lambda: train_stack(recipe, slots), repeats=1)
+    folds = recipe.folds(range(seeds))
+    train_stack(recipe, folds, max_steps=WARM)
+    return recipe.config.trainer.max_steps, seconds(lambda: train_stack(recipe, folds), repeats=1)
 
 
 def folds_of_a_worker(model: str, steps: int, count: int) -> tuple[float, float]:
     """Train ``count`` folds after one that warms up; return when they began and ended, in seconds since 1970."""
     recipe = experiment(model, "cpu", steps=steps)
-    names = list(recipe.data.folds)
-    train(recipe, names[0], 0)
+    folds = recipe.folds()
+    train(recipe, folds[0])
     start = time.time()
-    for name in names[:count]:
-        train(recipe, name, 0)
+    for fold in folds[:count]:
+        train(recipe, fold)
     return start, time.time()
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_modules.protocols import SPLITS, is_inner
+from data_modules.protocols import SPLITS
 from experiments.predictions import Pool
 from experiments.report import baselines
 from experiments.report.scores import KINDS, pooled_scores, summarise
-from experiments.results import Cell, cells
+from experiments.results import Cell, Fold, cells
 from experiments.slurm import records
 from mer import InputError
 from mer.evaluation import scoring, significance
@@ -56,7 +56,7 @@ class ModelScores:
 
     @cached_property
     def facts(self) -> list[dict]:
-        return [facts for seed, pool in self.pools.items() for facts in self.cell.facts(seed, pool.done)]
+        return [Fold(self.cell, name, seed).facts() for seed, pool in self.pools.items() for name in pool.done]
 
     @cached_property
     def summary(self) -> dict:
@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset}, {self.protocol}, {self.split}"
+        return f"{self.dataset}, {self.protocol}, {self.models[0].cell.names['split']}"
 
     @property
     def rules(self) -> str:
@@ -216,14 +216,13 @@ def read_comparisons(results: Path, only: Sequence[Cell] = ()) -> tuple[list[Com
 
     Args:
         results: The results folder.
-        only: The cells to read; all by default, but those of inner folds.
+        only: The cells to read; all by default.
 
     Returns:
         The comparisons, and the files that are left out because they are not valid, each with the reason.
     """
     comparisons, left_out = [], []
-    asked = only or [cell for cell in cells(results) if not is_inner(cell.split)]
-    for key, group in groupby(asked, key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
+    for key, group in groupby(only or cells(results), key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
         models = []
         for model, faults in map(_read, group):
             models += [model] if model else []
@@ -240,6 +239,6 @@ def _read(cell: Cell) -> tuple[ModelScores | None, list[str]]:
         pools = {seed: cell.pool(seed) for seed in cell.seeds()}
     except InputError as error:  # without its clips nothing can be said of any fold
         return None, [str(error)]
-    left_out = [f"{cell.file(seed, fold)}: {why}" for seed in pools for fold, why in pools[seed].faults.items()]
+    left_out = [f"{Fold(cell, name, seed).file}: {why}" for seed in pools for name, why in pools[seed].faults.items()]
     pools = {seed: pool for seed, pool in pools.items() if pool.done}
     return (ModelScores(cell, pools) if pools else None), left_out

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_modules import protocols
 from data_modules.cache import store
 from experiments.report.comparison import ModelScores
-from experiments.results import Cell
+from experiments.results import Fold
 
 THIRDS = ("upper", "middle", "lower")
 DIMENSIONS = {"attention": 3, "flow": 4}
@@ -31,15 +30,15 @@ class MeanMaps:
 def locate(model: ModelScores, seed: int) -> pd.DataFrame:
     """Predictions of one seed with the ``fold`` of every clip and its ``position`` in the fold's files."""
     clips, keys = model.cell.clips, ["dataset", "subject", "clip"]
-    names = {row: name for name, rows in protocols.folds(clips, model.cell.split).items() for row in rows}
+    names = {row: name for name, rows in model.cell.folds.items() for row in rows}
     folds = clips[keys].assign(fold=pd.Series(names))
     table = model.pools[seed].table.merge(folds, on=keys, how="left", validate="one_to_one")
     return table.assign(position=table.groupby("fold").cumcount())
 
 
-def read_maps(cell: Cell, seed: int, fold: str, clips: int) -> dict[str, NDArray[np.float32]]:
+def read_maps(fold: Fold, clips: int) -> dict[str, NDArray[np.float32]]:
     """``attention`` (n, S, S) and ``flow`` (n, 3, S, S), as far as the fold has kept them for all its clips."""
-    tensors = store.read(cell.file(seed, fold).with_suffix(".safetensors")) or {}
+    tensors = store.read(fold.file.with_suffix(".safetensors")) or {}
     return {
         name: tensor.astype(np.float32)
         for name, tensor in tensors.items()
@@ -51,8 +50,8 @@ def mean_maps(model: ModelScores) -> MeanMaps | None:
     """Mean attention and motion over all clips and seeds; None if the model shows no attention."""
     sums: dict[str, dict[str, NDArray]] = {"attention": {}, "motion": {}}
     for seed in model.seeds:
-        for fold, clips in locate(model, seed).groupby("fold"):
-            maps = read_maps(model.cell, seed, str(fold), len(clips))
+        for name, clips in locate(model, seed).groupby("fold"):
+            maps = read_maps(Fold(model.cell, str(name), seed), len(clips))
             if "attention" not in maps:
                 continue
             if "flow" in maps:

@@ -21,6 +21,7 @@ from experiments.report.drawing import (
     peak,
 )  # fmt: skip
 from experiments.report.kept_maps import MeanMaps, locate, read_maps
+from experiments.results import Fold
 
 SIDE = 144  # pixels of a picture
 ATTENTION, MOTION = (217, 95, 2), (66, 109, 169)
@@ -117,7 +118,7 @@ def _surest(model: ModelScores, cache: Path | None) -> Iterator[tuple[pd.Series,
         for name in classes:
             clips = table[(table["right"] == right) & (table["target"] == name)]
             for _, clip in clips.head(1).iterrows():
-                kept = read_maps(model.cell, seed, clip["fold"], sizes[clip["fold"]])
+                kept = read_maps(Fold(model.cell, clip["fold"], seed), sizes[clip["fold"]])
                 maps = {name: values[clip["position"]] for name, values in kept.items()}
                 cached = (cache and store.read_named(cache, clip.get("cached", ""))) or {}
                 maps |= {"flow": cached["flow"]} if "flow" in cached else {}

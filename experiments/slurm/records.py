@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_modules.cache.store import write_text
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from mer import InputError
 
 RUNNING, QUEUED, UNKNOWN, FAILED = STATES = ("running", "queued", "unknown", "failed")
@@ -26,18 +26,22 @@ class Submitted:
         number: SLURM's id of the job.
         cell: Cell of its folds.
         seed: Seed of its folds.
-        folds: Names of its folds.
+        names: Names of its folds.
     """
 
     number: str
     cell: Cell
     seed: int
-    folds: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def folds(self) -> list[Fold]:
+        return [Fold(self.cell, name, self.seed) for name in self.names]
 
     @cached_property
-    def missing(self) -> list[str]:
+    def missing(self) -> list[Fold]:
         """Folds that have no file yet."""
-        return [fold for fold in self.folds if not self.cell.file(self.seed, fold).exists()]
+        return [fold for fold in self.folds if not fold.is_done]
 
     @property
     def log(self) -> Path:
@@ -48,7 +52,7 @@ class Submitted:
         """Write the record; the job removes it when it succeeds, a later submission when it takes over."""
         cell = asdict(self.cell)
         del cell["results"]  # the folder above the record
-        content = {"cell": cell, "seed": self.seed, "folds": self.folds}
+        content = {"cell": cell, "seed": self.seed, "folds": self.names}
         write_text(folder(self.cell.results) / f"{self.number}.json", json.dumps(content, indent=1) + "\n")
 
     def remove(self) -> None:
@@ -142,14 +146,14 @@ def progress(results: Path) -> Progress:
         listed = queue() if jobs else None
     except InputError as error:
         problem = str(error)
-    states: dict[tuple[Cell, int, str], str] = {}
+    states: dict[Fold, str] = {}
     for job in jobs:
         for fold in job.missing:
-            other = states.get((job.cell, job.seed, fold), FAILED)  # of another job with the same fold
-            states[job.cell, job.seed, fold] = min(other, state(job, listed), key=STATES.index)
+            other = states.get(fold, FAILED)  # of another job with the same fold
+            states[fold] = min(other, state(job, listed), key=STATES.index)
     counts: defaultdict[tuple[Cell, int], Counter[str]] = defaultdict(Counter)
-    for (cell, seed, _), fold_state in states.items():
-        counts[cell, seed][fold_state] += 1
+    for fold, fold_state in states.items():
+        counts[fold.cell, fold.seed][fold_state] += 1
     failed = [job.log for job in jobs if state(job, listed) == FAILED and job.log.exists()]
     reasons = Counter(listed[job.number].reason for job in jobs if listed and state(job, listed) == QUEUED)
     return Progress(counts, tuple(failed), reasons, problem)

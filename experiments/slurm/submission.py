@@ -3,10 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 
 from experiments.jobs import Job
+from experiments.results import Cell, Fold
 from experiments.slurm.records import FAILED, Submitted, folder, queue, state, submitted
 from experiments.slurm.request import Request, minutes
 from mer import InputError
@@ -71,7 +71,7 @@ class Batch:
 
     experiment: "Experiment"
     seed: int
-    folds: tuple[str, ...]
+    folds: list[Fold]
 
     @property
     def name(self) -> str:
@@ -80,12 +80,12 @@ class Batch:
 
     @property
     def files(self) -> tuple[str, ...]:
-        return tuple(str(self.experiment.cell.file(self.seed, fold)) for fold in self.folds)
+        return tuple(str(fold.file) for fold in self.folds)
 
     def arguments(self, request: Request, upload_pictures: bool) -> tuple[str, ...]:
         """Arguments of ``mer`` that train these folds, on any machine for the same cell."""
         job, config = self.experiment.job, self.experiment.config
-        words = ["sweep", "--folds", ",".join(self.folds), "--seeds", str(self.seed)]
+        words = ["sweep", "--folds", ",".join(fold.name for fold in self.folds), "--seeds", str(self.seed)]
         for field in fields(Job):
             value = getattr(job, field.name)
             if field.name not in ELSEWHERE and value != field.default:
@@ -101,8 +101,8 @@ class Batch:
 
 
 def submit(
-    results: Path,
-    pending: Sequence[tuple["Experiment", str, int]],
+    experiments: Mapping[Cell, "Experiment"],
+    pending: Sequence[Fold],
     command: Callable[[list[str]], int],
     request: Request,
     upload_pictures: bool = False,
@@ -110,8 +110,8 @@ def submit(
     """Submit the folds that no job in SLURM's queue has, or print the jobs.
 
     Args:
-        results: The results folder.
-        pending: Folds that have no file: experiment, fold and seed.
+        experiments: What the cells are trained with.
+        pending: Folds that have no file.
         command: The program ``mer``, which a job calls.
         request: What each job requests.
         upload_pictures: Option of ``mer sweep`` for the jobs.
@@ -119,11 +119,12 @@ def submit(
     Raises:
         InputError: If SLURM refuses a job or does not answer.
     """
+    results = next(iter(experiments)).results
     jobs = submitted(results)  # read first: a job that is not in the queue then has ended
     listed = queue() or {}
-    taken = {(job.cell, job.seed, fold) for job in jobs if state(job, listed) != FAILED for fold in job.folds}
-    left = [slot for slot in pending if (slot[0].cell, slot[2], slot[1]) not in taken]
-    batches = list(_batches(left, request.folds_per_job))
+    taken = {fold for job in jobs if state(job, listed) != FAILED for fold in job.folds}
+    left = [fold for fold in pending if fold not in taken]
+    batches = list(_batches(experiments, left, request.folds_per_job))
     if request.print_only:
         print("# A shell submits these jobs: mer sweep ... --launcher slurm --print-only | sh")
         for batch in batches:
@@ -136,9 +137,8 @@ def submit(
             before = f"{number} jobs are submitted; then " if number else ""
             raise InputError(f"{before}SLURM refused a job: {' '.join(str(error).split())}") from error
         print(f"job {job.number}: {batch.experiment.cell.model} seed {batch.seed}, {len(batch.folds)} folds")
-    again = {(experiment.cell, seed, fold) for experiment, fold, seed in left}
     for job in jobs:  # new jobs have taken over all missing folds of those that failed
-        if state(job, listed) == FAILED and again.issuperset((job.cell, job.seed, fold) for fold in job.missing):
+        if state(job, listed) == FAILED and set(left).issuperset(job.missing):
             job.remove()
     if waiting := len(pending) - len(left):
         print(f"{waiting} folds are queued or running already")
@@ -147,12 +147,12 @@ def submit(
     print("`mer status` shows how they are; when the jobs have ended, this command submits what is missing, or reports")
 
 
-def _batches(pending: Sequence[tuple["Experiment", str, int]], size: int) -> Iterator[Batch]:
-    for (experiment, seed), group in groupby(pending, key=itemgetter(0, 2)):
-        folds = [fold for _, fold, _ in group]
+def _batches(experiments: Mapping[Cell, "Experiment"], pending: Sequence[Fold], size: int) -> Iterator[Batch]:
+    for (cell, seed), group in groupby(pending, key=lambda fold: (fold.cell, fold.seed)):
+        folds = list(group)
         step = size or len(folds)
         for start in range(0, len(folds), step):
-            yield Batch(experiment, seed, tuple(folds[start : start + step]))
+            yield Batch(experiments[cell], seed, folds[start : start + step])
 
 
 def _submit(batch: Batch, command: Callable[[list[str]], int], request: Request, upload_pictures: bool) -> Submitted:
@@ -177,7 +177,7 @@ def _submit(batch: Batch, command: Callable[[list[str]], int], request: Request,
     for link in records.glob(".submission_file_*.sh"):
         if link.is_symlink():  # submitit leaves a link to the script; a plain file is a script that is being submitted
             link.unlink(missing_ok=True)
-    record = Submitted(job.job_id, cell, batch.seed, batch.folds)
+    record = Submitted(job.job_id, cell, batch.seed, tuple(fold.name for fold in batch.folds))
     record.write()
     return record
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from data_modules.cache import store
 from experiments.report.drawing import Picture, draw_attention, draw_flow, face_of, full_colour, peak, square
 from experiments.report.kept_maps import read_maps
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 
 SIDE = 112  # pixels
 
@@ -30,10 +30,10 @@ def clip_pictures(cell: Cell, seed: int, cache: Path) -> dict[str, list[Picture 
     clips: list[tuple[str, str, str]] = []
     flows: list[NDArray | None] = []
     attention: list[NDArray | None] = []
-    for fold in cell.done(seed):
-        table = cell.read(seed, fold)
+    for fold in (Fold(cell, name, seed) for name in cell.done(seed)):
+        table = fold.read()
         clips.extend(table[keys].itertuples(index=False, name=None))
-        kept = read_maps(cell, seed, fold, len(table))
+        kept = read_maps(fold, len(table))
         flows.extend(kept.get("flow", [None] * len(table)))
         attention.extend(kept.get("attention", [None] * len(table)))
     full = full_colour([peak(np.hypot(flow[0], flow[1])) for flow in flows if flow is not None])

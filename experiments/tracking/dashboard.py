@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_modules.protocols import is_inner
 from experiments.results import Cell, cells
 from experiments.tracking import group_name
 from experiments.tracking.tracker import check_key
@@ -37,7 +36,7 @@ def upload(results: Path) -> str:
     Raises:
         InputError: If the extra or the key is missing, there is nothing to compare or W&B refuses it.
     """
-    compared = [cell for cell in cells(results) if cell.seeds() and not is_inner(cell.split)]
+    compared = [cell for cell in cells(results) if cell.seeds()]
     if not compared:
         raise InputError(f"{results}: holds nothing to compare; run `make sweep` first, or name another with --results")
     try:

@@ -16,10 +16,9 @@ from urllib.request import urlopen
 
 import yaml
 
-from data_modules.protocols import is_inner
 from experiments import report
 from experiments.report.scores import KINDS
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from mer import InputError, __version__
 from mer.evaluation import scoring
 
@@ -67,10 +66,10 @@ def check_trial(experiments: Sequence["Experiment"], seeds: Sequence[int]) -> No
     if len(experiments) != 1 or len(seeds) != 1:
         raise InputError("a trial of a W&B search is one model and one seed; name them with --model and --seeds")
     data = experiments[0].data
-    if not is_inner(data.split):
+    if not data.outer_fold:
         raise InputError(
-            f"a W&B search may not choose by the subjects that test the result, and split '{data.split}' leaves out no "
-            f"outer fold. Name one, e.g. --data.split={data.split}-without-{next(iter(data.folds))}"
+            "a W&B search may not choose by the subjects that test the result, and these data leave out no outer fold. "
+            f"Name one, e.g. --data.outer_split={data.split} --data.outer_fold={next(iter(data.folds))}"
         )
 
 
@@ -123,7 +122,7 @@ def seed_scores(cell: Cell, seed: int) -> dict[str, float]:
         for score, (low, high) in scoring.intervals([table], cell.classes, column).items():
             status[kind] |= {f"{score}_low": low, f"{score}_high": high}
         status[kind]["classes"] = scoring.per_class(table, cell.classes, column)
-    if is_inner(cell.split):
+    if cell.outer_fold:
         scores = status.pop("honest")
         if status["folds_done"] == status["folds_total"]:
             status["inner"] = scores
@@ -193,7 +192,7 @@ class Log:
             group=group_name(cell),
             job_type=kind,
             name=f"{cell.model} seed{entry.seed} {fold}",
-            tags=[cell.dataset, cell.protocol, cell.split, cell.model, entry.config["recipe"]],
+            tags=[cell.dataset, cell.protocol, cell.names["split"], cell.model, entry.config["recipe"]],
             config={**entry.config, "seed": entry.seed, **({"fold": entry.fold} if entry.fold else {})},
             dir=str(self.results),
             mode=self.mode,
@@ -211,8 +210,8 @@ class Log:
         )
 
     def _fold(self, entry: Entry) -> None:
-        path = entry.cell.file(entry.seed, entry.fold)
-        facts = json.loads(path.with_suffix(".json").read_text())
+        fold = Fold(entry.cell, entry.fold, entry.seed)
+        facts = json.loads(fold.file.with_suffix(".json").read_text())
         run = self._init(entry)
         run.config.update(
             {"versions": {**entry.config["versions"], **facts["versions"]}, "device": facts["device"]},
@@ -224,7 +223,7 @@ class Log:
         run.define_metric("lr", hidden=True)
         for step, point in sorted(curve(entry.curve).items()):
             run.log(point, step=step)
-        table = entry.cell.read(entry.seed, entry.fold)
+        table = fold.read()
         right = int((table["prediction"] == table["target"]).sum())
         run.summary.update({"test/clips": len(table), "test/right": right})
         run.summary.update({name: facts[name] for name in ("seconds", "steps", "peak_memory_mb")})

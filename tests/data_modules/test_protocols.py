@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.protocols import PROTOCOLS, folds, is_inner, is_split, without_outer
+from data_modules.protocols import PROTOCOLS, folds, is_split, without_fold
 from mer import InputError
 
 TABLES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=1, max_size=80).map(
@@ -50,7 +50,7 @@ def test_databases_are_left_out_by_name():
 
 @pytest.mark.parametrize(
     "split",
-    ["", "groups", "groups0", "groups-1", "groups5x", "LOSO", "../loso", "loso-without-", "loso-without-a/../b"],
+    ["", "groups", "groups0", "groups-1", "groups5x", "LOSO", "../loso", "loso-without-smic-s1"],
 )
 def test_an_unknown_split_is_named(split):
     assert not is_split(split)
@@ -58,28 +58,25 @@ def test_an_unknown_split_is_named(split):
         folds(pd.DataFrame({"dataset": ["a"], "subject": ["b"]}), split)
 
 
-@given(TABLES, st.sampled_from(["loso", "lodo", "groups3"]), st.sampled_from(["loso", "groups2"]), st.data())
-def test_inner_folds_are_made_of_the_subjects_that_an_outer_fold_trains_on(clips, outer, inner, data):
+@given(TABLES, st.sampled_from(["loso", "lodo", "groups3"]), st.data())
+def test_without_a_fold_its_subjects_are_gone_and_the_others_are_whole(clips, split, data):
     try:
-        outers = folds(clips, outer)
-        name = data.draw(st.sampled_from(sorted(outers)))
-        left = clips.drop(index=outers[name]).reset_index(drop=True)
-        expected = folds(left, inner)
+        outer = folds(clips, split)
     except InputError:
         return
-    split = f"{inner}-without-{outer + '-' if outer == 'groups3' else ''}{name}"
-    assert is_split(split) and is_inner(split) and not is_inner(outer)
-    assert without_outer(clips, split).equals(left)
-    assert folds(left, split) == expected
+    name = data.draw(st.sampled_from(sorted(outer)))
+    left = without_fold(clips, split, name)
+    assert left.equals(clips.drop(index=outer[name]).reset_index(drop=True))
+    subjects = [set(zip(table["dataset"], table["subject"])) for table in (left, clips.iloc[outer[name]])]
+    assert subjects[0].isdisjoint(subjects[1]) and set.union(*subjects) == set(zip(clips["dataset"], clips["subject"]))
 
 
 def test_an_outer_fold_that_there_is_not_is_named():
     clips = pd.DataFrame({"dataset": ["samm", "casme2", "samm"], "subject": ["006", "sub01", "007"]})
-    assert without_outer(clips, "loso").equals(clips)
-    with pytest.raises(InputError, match="no outer fold 'samm-008'; there are samm, casme2, samm-006"):
-        without_outer(clips, "loso-without-samm-008")
-    with pytest.raises(InputError, match="no outer fold 'groups2-group3'.* groups2-group1"):
-        without_outer(clips, "loso-without-groups2-group3")
+    with pytest.raises(InputError, match="no outer fold 'samm-008'; outer split 'loso' has casme2-sub01, samm-006"):
+        without_fold(clips, "loso", "samm-008")
+    with pytest.raises(InputError, match="no outer fold 'group3'; outer split 'groups2' has group1, group2"):
+        without_fold(clips, "groups2", "group3")
 
 
 def test_too_many_groups_are_named():

@@ -15,6 +15,7 @@ from experiments.cli import main
 from experiments.experiment import Experiment
 from experiments.fold import train
 from experiments.jobs import Job
+from experiments.results import Fold
 from mer.training.first_stage import FirstStage
 
 OPTIONS = ("--trainer.max_steps=6", "--data.batch_size=8")
@@ -27,7 +28,7 @@ def test_the_optimistic_choice_is_the_first_best_epoch(flow_maps, monkeypatch):
     answers = iter([wrong, half, right * 0.9 + 0.03, wrong])
     monkeypatch.setattr(callbacks, "predict", lambda *_: next(answers))
     # Twelve training clips, batches of eight: a pass takes two steps, so six steps are three passes.
-    table = train(experiment, "smic-s2", seed=0).predictions
+    table = train(experiment, Fold(experiment.cell, "smic-s2", 0)).predictions
     assert (table["optimistic_prediction"] == table["target"]).all()
     assert (table["prediction"] != table["target"]).all()
 
@@ -48,11 +49,12 @@ class Shrink(FirstStage):
 
 def test_damaged_weights_of_a_first_stage_are_trained_again(flow_maps, tmp_path, recwarn):
     experiment = Experiment(Job("flow_maps", "ststnet", root=str(flow_maps), cache=str(tmp_path), options=OPTIONS))
-    experiment.data.hold_out("smic-s2", seed=0)
+    held_out = Fold(experiment.cell, "smic-s2", 0)
+    experiment.data.hold_out(held_out.name, held_out.seed)
 
     def weight() -> float:
         arguments = fold._initial(experiment, 0)[1]
-        weights = fold._first_stage_weights(experiment, Shrink(), "smic-s2", 0, arguments, callbacks.Curve())
+        weights = fold._first_stage_weights(experiment, Shrink(), held_out, arguments, callbacks.Curve())
         return weights["scale"].item()
 
     learnt, (file,) = weight(), tmp_path.glob("flow_maps/first_stage/*.safetensors")
@@ -79,7 +81,8 @@ def test_two_processes_share_a_fold(flow_maps, tmp_path):
         capture_output=True,
     )
     (file,) = tmp_path.glob("*/*/loso/*/seed0/*.csv")
-    alone = train(Experiment(Job("flow_maps", "timm_baseline", root=str(flow_maps), options=options)), "smic-s2", 0)
+    experiment = Experiment(Job("flow_maps", "timm_baseline", root=str(flow_maps), options=options))
+    alone = train(experiment, Fold(experiment.cell, "smic-s2", 0))
     together = pd.read_csv(file)
     assert together["clip"].tolist() == alone.predictions["clip"].tolist()  # every clip once
     columns = [name for name in together if name.startswith("p_")]

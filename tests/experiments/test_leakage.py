@@ -11,6 +11,7 @@ from experiments import callbacks
 from experiments.experiment import Experiment
 from experiments.fold import train
 from experiments.jobs import DEFAULT_MODELS, Job
+from experiments.results import Fold
 from tests import trees
 
 FOLD = "casme2-sub02"
@@ -61,7 +62,7 @@ def weights_of(monkeypatch, tmp_path):
 
         monkeypatch.setattr(callbacks, "predict", keep)
         monkeypatch.setattr(callbacks, "pictures", lambda trainer, task, clips: {})
-        train(experiment, FOLD, seed=0)
+        train(experiment, Fold(experiment.cell, FOLD, 0))
         assert all(weight.isfinite().all() for weight in seen.values())
         return seen
 

@@ -32,19 +32,15 @@ def build(root, model: str, *options: str) -> Experiment:
     return Experiment(Job("flow_maps", model, root=str(root), options=options))
 
 
-def slots_of(experiment: Experiment, seeds: int = 1) -> list[tuple[str, int]]:
-    return [(fold, seed) for seed in range(seeds) for fold in experiment.data.folds]
-
-
 def test_a_stacked_recipe_is_timed_as_a_stack(flow_maps, monkeypatch, trained):
     experiment = build(flow_maps, "ahmsa_net", *SMALL, "--data.batch_size=16", "--trainer.precision=bf16-mixed")
     threads = torch.get_num_threads()
     monkeypatch.setattr(plan, "_timed", lambda *given: 0.5 * (timed(*given) > 0))
-    estimate = plan.estimate(experiment, slots_of(experiment, 4), ["cpu", "cpu"])
+    estimate = plan.estimate(experiment, experiment.folds(range(4)), ["cpu", "cpu"])
     assert estimate == plan.Estimate(0.5 * 300 / 6, stack=6)  # twelve folds, six for each worker
     assert set(trained) == {((8, clips), 1, True) for clips in (2, 16)}  # eight slots leave nothing over
     assert torch.get_num_threads() == threads and not experiment.data.store and experiment.data.batch_size == 16
-    assert plan.estimate(experiment, slots_of(experiment, 9), ["cpu", "cpu"]).stack == workers.ON_A_CPU
+    assert plan.estimate(experiment, experiment.folds(range(9)), ["cpu", "cpu"]).stack == workers.ON_A_CPU
 
 
 def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):
@@ -55,7 +51,7 @@ def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):
 
     monkeypatch.setattr(plan, "_timed", short)
     experiment = build(flow_maps, "ststnet", "--stacked=true", "--trainer.max_steps=10", "--data.batch_size=32")
-    assert plan.estimate(experiment, slots_of(experiment, 3), ["cpu"]) == plan.Estimate(0.5, stack=2)
+    assert plan.estimate(experiment, experiment.folds(range(3)), ["cpu"]) == plan.Estimate(0.5, stack=2)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +63,13 @@ def test_a_fold_alone_takes_all_its_steps(flow_maps, monkeypatch, options, steps
     experiment = build(flow_maps, "ststnet", *options)
     if steps == 8:
         experiment.config.trainer.max_steps = -1
-    assert plan.estimate(experiment, slots_of(experiment), ["cpu"]).seconds == pytest.approx(0.01 * steps)
+    assert plan.estimate(experiment, experiment.folds(), ["cpu"]).seconds == pytest.approx(0.01 * steps)
 
 
 def test_a_long_step_is_estimated_from_a_few_clips(flow_maps, monkeypatch):
     monkeypatch.setattr(plan, "_timed", lambda task, data, arguments: 4.0 * data.batch_size)
     experiment = build(flow_maps, "ststnet", "--data.batch_size=32", "--trainer.max_steps=10")
-    assert plan.estimate(experiment, slots_of(experiment), ["cpu"]).seconds == 4.0 * 32 * 10
+    assert plan.estimate(experiment, experiment.folds(), ["cpu"]).seconds == 4.0 * 32 * 10
     assert experiment.data.batch_size == 32
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from data_modules import protocols
-from experiments.results import Cell, cells
+from experiments.results import Cell, Fold, cells
 from mer import InputError
 from tests import sweeps
 
@@ -33,7 +33,7 @@ def cell(written, tmp_path) -> Cell:
 
 
 def spoil(cell: Cell, change, fold: str = "smic-sub01"):
-    path = cell.file(0, fold)
+    path = Fold(cell, fold, 0).file
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     change(table).to_csv(path, index=False)
     return path
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_result_of_its_fold_is_left_out_and_moved_aside(cell, 
     others = written.pooled(0)
     assert pool.table.equals(others[others["subject"] != "sub01"].reset_index(drop=True))
     with pytest.raises(InputError, match="not the result of this fold"):
-        cell.read(0, "smic-sub01")
+        Fold(cell, "smic-sub01", 0).read()
     assert path.read_bytes() == spoiled  # so far only read
     assert cell.set_aside(0) == {path.with_name("smic-sub01.csv.bad"): pool.faults["smic-sub01"]}
     assert not path.exists() and path.with_name("smic-sub01.csv.bad").read_bytes() == spoiled
@@ -94,12 +94,12 @@ def test_a_file_that_is_no_result_of_its_fold_is_left_out_and_moved_aside(cell, 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, b"\xff\xfe", b'"', b"a,b\n1,2\n", b"\n" * 50, b'dataset,"x'])
 def test_what_is_no_table_is_a_fault(cell, content):
-    cell.file(0, "smic-sub01").write_bytes(content)
+    Fold(cell, "smic-sub01", 0).file.write_bytes(content)
     assert list(cell.pool(0).faults) == ["smic-sub01"]
 
 
 def test_what_was_moved_aside_earlier_stays(cell):
-    path = cell.file(0, "smic-sub01")
+    path = Fold(cell, "smic-sub01", 0).file
     for number, name in enumerate(("bad", "bad2", "bad3")):
         path.write_text(str(number))
         assert list(cell.set_aside(0)) == [path.with_name(f"smic-sub01.csv.{name}")]
@@ -108,26 +108,26 @@ def test_what_was_moved_aside_earlier_stays(cell):
 
 def test_what_another_sweep_has_mended_meanwhile_stays(cell, written, monkeypatch):
     path = spoil(cell, assign(0, target="negative"))
-    whole, pool = written.file(0, "smic-sub01").read_text(), cell.pool(0)
+    whole, pool = Fold(written, "smic-sub01", 0).file.read_text(), cell.pool(0)
     monkeypatch.setattr(Cell, "pool", lambda self, seed: path.write_text(whole) and pool)
     assert cell.set_aside(0) == {} and path.read_text() == whole
 
 
 def test_valid_predictions_are_what_was_written(written):
-    tables = [pd.read_csv(written.file(0, fold), float_precision="round_trip") for fold in written.folds]
+    tables = [pd.read_csv(Fold(written, fold, 0).file, float_precision="round_trip") for fold in written.folds]
     pooled = written.pooled(0)
     assert pooled.to_numpy().tolist() == pd.concat(tables).to_numpy().tolist()
     assert pooled[["p_negative", "p_positive"]].dtypes.unique().tolist() == [np.dtype(float)]
     for fold, table in zip(written.folds, tables):
-        assert written.read(0, fold)["clip"].tolist() == table["clip"].tolist()
+        assert Fold(written, fold, 0).read()["clip"].tolist() == table["clip"].tolist()
 
 
 @pytest.mark.parametrize("fault", ["another prediction", "not a number", "a clip too few"])
 def test_predictions_that_are_none_are_never_written(cell, fault):
     before = {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()}
-    table = FAULTS[fault][0](cell.read(0, "smic-sub02").astype(str))
+    table = FAULTS[fault][0](Fold(cell, "smic-sub02", 0).read().astype(str))
     with pytest.raises(ValueError, match="hsta, smic-sub02, seed 0: .*training diverged"):
-        cell.write(0, "smic-sub02", table, {"fold": "smic-sub02"}, {})
+        Fold(cell, "smic-sub02", 0).write(table, {"fold": "smic-sub02"}, {})
     assert before == {path: path.read_bytes() for path in cell.folder.rglob("*") if path.is_file()}
 
 
@@ -135,9 +135,9 @@ def test_predictions_that_are_none_are_never_written(cell, fault):
     "content", ["{", "[]", "[" * 10_000, '{"seconds": "long"}', '{"seconds": NaN, "device": 3}', None]
 )
 def test_facts_that_do_not_open_are_passed_over(cell, content):
-    path = cell.file(0, "smic-sub01").with_suffix(".json")
+    path = Fold(cell, "smic-sub01", 0).file.with_suffix(".json")
     path.unlink() if content is None else path.write_text(content)
-    _, first, *others = cell.facts(0, cell.done(0))
+    _, first, *others = (Fold(cell, name, 0).facts() for name in cell.done(0))
     assert first == {} and all(set(facts) == {"seconds", "peak_memory_mb", "device"} for facts in others)
 
 
@@ -183,6 +183,7 @@ def test_odd_folders_are_no_cells(tmp_path):
         "smic/megc2019/loso/nodash/seed0",
         "smic/other/loso/a-0/seed0",
         "smic/megc2019/any/a-0/seed0",
+        "smic/megc2019/loso-without-smic-s1/a-0/seed0",
         "wandb/x",
     ):
         (tmp_path / name).mkdir(parents=True)

@@ -13,7 +13,7 @@ from experiments.cli import main
 from experiments.experiment import Experiment
 from experiments.fold import train, train_stack
 from experiments.jobs import Job
-from experiments.results import Cell
+from experiments.results import Fold
 from mer import InputError
 from mer.training.stacked_task import CPU_CHUNK, StackedTask, padded_size
 from tests.conftest import write_flow_maps
@@ -66,8 +66,8 @@ class Stopped(BaseException):
     """As a signal would, and nothing else here does."""
 
 
-def slots_of(chosen: Experiment) -> list[tuple[str, int]]:
-    return [(fold, index % 2) for index, fold in enumerate(chosen.data.folds)]
+def folds_of(chosen: Experiment) -> list[Fold]:
+    return [Fold(chosen.cell, name, index % 2) for index, name in enumerate(chosen.data.folds)]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_stack_of_eight_is_eight_folds(root, model, options):
     alone, together = (experiment(root, model, *options, f"--stacked={stacked}") for stacked in ("false", "true"))
     assert alone.digest != together.digest
     near = 1e-6 if EXACT[0] in options else 1e-4
-    slots = slots_of(alone)
-    for slot, stacked in zip(slots, train_stack(together, slots), strict=True):
-        single = train(alone, *slot)
+    folds = folds_of(alone)
+    for slot, stacked in zip(folds, train_stack(together, folds), strict=True):
+        single = train(alone, slot)
         apart = (stacked.predictions[P] - single.predictions[P]).abs().to_numpy().max()
         assert apart < near, slot
         assert stacked.predictions["clip"].tolist() == single.predictions["clip"].tolist()
@@ -105,9 +105,9 @@ def test_a_stack_of_eight_is_eight_folds(root, model, options):
 )
 def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
     chosen = experiment(root, model, "--stacked=true", *options, clips=32, steps=2)
-    slots = slots_of(chosen)
-    whole = dict(zip(slots, train_stack(chosen, slots), strict=True))
-    for parts in ([slots[4:], slots[3::-1]], [slots[1:3], slots[7:]]):
+    folds = folds_of(chosen)
+    whole = dict(zip(folds, train_stack(chosen, folds), strict=True))
+    for parts in ([folds[4:], folds[3::-1]], [folds[1:3], folds[7:]]):
         for part in parts:
             for slot, outcome in zip(part, train_stack(chosen, part), strict=True):
                 assert outcome.predictions.equals(whole[slot].predictions)
@@ -124,7 +124,7 @@ def test_a_stack_leaves_nothing_over(clips):
 @pytest.mark.parametrize("model", ["ststnet", "hsta"])
 def test_a_stack_learns_in_bfloat16(root, model):
     chosen = experiment(root, model, "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
-    outcome, _ = train_stack(chosen, slots_of(chosen)[:2])
+    outcome, _ = train_stack(chosen, folds_of(chosen)[:2])
     losses = [row["train/loss"] for row in outcome.curve]
     assert len(losses) == 1 and 0 < losses[0] < 2
     assert outcome.predictions[P].sum(axis=1).tolist() == pytest.approx([1])
@@ -150,7 +150,7 @@ def test_a_stack_that_has_ended_holds_no_memory(root, monkeypatch):
     stacks, start = [], StackedTask.on_fit_start
     monkeypatch.setattr(StackedTask, "on_fit_start", lambda stack: stacks.append(weakref.ref(stack)) or start(stack))
     trained = experiment(root, "ststnet", "--stacked=true", steps=1)
-    train_stack(trained, slots_of(trained)[:2])
+    train_stack(trained, folds_of(trained)[:2])
     gc.collect()
     assert [stack() for stack in stacks] == [None]
 
@@ -165,20 +165,20 @@ def test_a_stack_that_does_not_fit_is_halved(root, tmp_path, monkeypatch):
     chosen = experiment(root, "ststnet", "--stacked=true", steps=1, results=str(tmp_path), stack_size=8)
     tried = []
 
-    def short(experiment, slots):
-        tried.append(len(slots))
-        if len(slots) > 3:
+    def short(experiment, folds):
+        tried.append(len(folds))
+        if len(folds) > 3:
             raise torch.OutOfMemoryError("no memory left")
-        return train_stack(experiment, slots)
+        return train_stack(experiment, folds)
 
     monkeypatch.setattr(fold, "train_stack", short)
     monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
     chosen.cell.write_header(chosen.data.clips, chosen.yaml)
-    slots = slots_of(chosen)[:5]
-    curves = workers.run_folds(chosen.job, chosen.config, slots)
-    assert tried == [5, 2, 2, 1] and list(curves) == slots
-    assert all(chosen.cell.file(seed, fold).exists() for fold, seed in slots)
-    assert workers.run_folds(chosen.job, chosen.config, slots) == {}  # what is done is not done again
+    folds = folds_of(chosen)[:5]
+    curves = workers.run_folds(chosen.job, chosen.config, folds)
+    assert tried == [5, 2, 2, 1] and list(curves) == folds
+    assert all(fold.is_done for fold in folds)
+    assert workers.run_folds(chosen.job, chosen.config, folds) == {}  # what is done is not done again
     assert len(tried) == 4
 
 
@@ -194,9 +194,9 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
         chosen = experiment(root, "ststnet", "--stacked=true", results=str(tmp_path / name), **sizes)
         monkeypatch.setattr(workers, "latest_experiment", lambda job, config: chosen)
         chosen.cell.write_header(chosen.data.clips, chosen.yaml)
-        slots, begun = [(fold, 0) for fold in chosen.data.folds], []
+        folds, begun = chosen.folds(), []
         with monkeypatch.context() as patched:
-            step, write = StackedTask.training_step, Cell.write
+            step, write = StackedTask.training_step, Fold.write
 
             def stopped_step(task, *batch):
                 begun.append(task)
@@ -210,8 +210,8 @@ def test_what_an_interrupted_stack_has_finished_is_kept(root, tmp_path, monkeypa
                 write(*result)
 
             patched.setattr(StackedTask, "training_step", stopped_step)
-            patched.setattr(Cell, "write", stopped_write)
-            workers.run_folds(chosen.job, chosen.config, slots)
+            patched.setattr(Fold, "write", stopped_write)
+            workers.run_folds(chosen.job, chosen.config, folds)
 
     run("whole")
     with pytest.raises(Stopped):

@@ -14,6 +14,7 @@ from experiments import fold, search, workers
 from experiments.experiment import Experiment
 from experiments.fold import Outcome, train, train_stack
 from experiments.jobs import Job
+from experiments.results import Fold
 
 OPTIONS = ("--trainer.max_steps=4", "--data.batch_size=8", "--data.input_size=32")
 MODELS = {
@@ -70,8 +71,8 @@ def test_a_spoilt_teardown_changes_nothing(flow_maps, tmp_path, monkeypatch, spo
         options = (*OPTIONS, *MODELS[model], f"--stacked={stacked}")
         chosen = Experiment(Job("flow_maps", model, root=str(flow_maps), cache=str(tmp_path / cache), options=options))
         if stacked:
-            return train_stack(chosen, [("smic-s1", 0), ("smic-s2", 1)])
-        return [train(chosen, "smic-s1", 0)]
+            return train_stack(chosen, [Fold(chosen.cell, "smic-s1", 0), Fold(chosen.cell, "smic-s2", 1)])
+        return [train(chosen, Fold(chosen.cell, "smic-s1", 0))]
 
     whole = outcomes("whole")
     spoil(way)

@@ -10,7 +10,7 @@ from data_modules import DATASETS
 from data_modules.cache import extract
 from experiments.cli import main
 from experiments.jobs import load_class
-from experiments.results import cells
+from experiments.results import Fold, cells
 from tests import trees
 
 
@@ -43,7 +43,7 @@ def test_a_sweep_names_damaged_results_once_and_trains_them_again(flow_maps, tmp
         cells(results),
         {path: path.stat().st_mtime_ns for path in results.glob("*/*/loso/*/seed0/*.csv")},
     )
-    first, second, third = (cell.file(0, fold) for fold in cell.folds)
+    first, second, third = (Fold(cell, name, 0).file for name in cell.folds)
     first.write_text(first.read_text().replace("s1,", "s2,", 1))
     second.write_bytes(b"")
     third.with_suffix(".json").write_text("{")

@@ -49,8 +49,8 @@ def agrees(model: str, cpu: bool) -> str:
     apart = {"alone": _apart(alone(_experiment(model, device, stacked=False)), reference)}
     if model != "mfvan":  # its first stage is trained fold by fold
         recipe = _experiment(model, device, stacked=True)
-        slots = [(fold, 0) for fold in list(recipe.data.folds)[:STACK]]
-        apart[f"in a stack of {STACK}"] = _apart(_probabilities(train_stack(recipe, slots)[0]), reference)
+        stacked, *_ = train_stack(recipe, recipe.folds()[:STACK])
+        apart[f"in a stack of {STACK}"] = _apart(_probabilities(stacked), reference)
     figure = ", ".join(f"{value:.1e} {where}" for where, value in apart.items())
     figure += f" from the CPU's (bound {bound:.1e})"
     if not max(apart.values()) <= bound:  # also fails for nan
@@ -61,7 +61,7 @@ def agrees(model: str, cpu: bool) -> str:
 def alone(recipe: Experiment) -> NDArray[np.float64]:
     """Probabilities (clips, classes) of the first fold, trained alone."""
     shutil.rmtree("cache", ignore_errors=True)  # which may hold the first stage of another device
-    return _probabilities(train(recipe, next(iter(recipe.data.folds)), 0))
+    return _probabilities(train(recipe, recipe.folds()[0]))
 
 
 def _experiment(model: str, accelerator: str, stacked: bool) -> Experiment:

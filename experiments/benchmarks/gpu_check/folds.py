@@ -38,12 +38,12 @@ def trains(model: str, stacked: bool, precision: str, cpu: bool) -> str:
     options = (f"--data.batch_size={clips}", *SMALL.get(model, ())) if cpu else ()
     options = (*options, f"--stacked={str(stacked).lower()}", f"--trainer.precision={precision}")
     recipe = experiment(model, "cpu" if cpu else "gpu", *options, steps=1 if cpu else WARM_UP + 3)
-    slots = [(fold, 0) for fold in list(recipe.data.folds)[: 2 if stacked else 1]]
-    outcomes = train_stack(recipe, slots) if stacked else [train(recipe, *slot) for slot in slots]
-    for (fold, _), outcome in zip(slots, outcomes, strict=True):
-        probabilities = outcome.predictions.filter(regex="^p_").to_numpy()
-        if len(probabilities) != len(recipe.data.folds[fold]):
-            raise Wrong(f"{len(probabilities)} predictions for the {len(recipe.data.folds[fold])} clips of {fold}")
+    folds = recipe.folds()[: 2 if stacked else 1]
+    outcomes = train_stack(recipe, folds) if stacked else [train(recipe, fold) for fold in folds]
+    for fold, outcome in zip(folds, outcomes, strict=True):
+        clips, probabilities = len(recipe.data.folds[fold.name]), outcome.predictions.filter(regex="^p_").to_numpy()
+        if len(probabilities) != clips:
+            raise Wrong(f"{len(probabilities)} predictions for the {clips} clips of {fold.name}")
         if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):  # of nan, too
-            raise Wrong(f"the probabilities of {fold} do not sum to 1: {probabilities.sum(axis=1).tolist()}")
+            raise Wrong(f"the probabilities of {fold.name} do not sum to 1: {probabilities.sum(axis=1).tolist()}")
     return f"{sum(len(outcome.predictions) for outcome in outcomes)} clips tested"

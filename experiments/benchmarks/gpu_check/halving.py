@@ -8,7 +8,8 @@ from experiments import fold, workers
 from experiments.benchmarks.data import experiment
 from experiments.benchmarks.gpu_check.check import NEEDS_A_GPU, Check, Skip, Wrong
 from experiments.experiment import Experiment
-from experiments.fold import Slot, train_stack
+from experiments.fold import train_stack
+from experiments.results import Fold
 
 SIZE = 32  # folds
 
@@ -24,12 +25,12 @@ def is_halved(cpu: bool) -> str:
         raise Skip(NEEDS_A_GPU)
     parsed = experiment("ststnet", "gpu", "--stacked=true", steps=2, folds=SIZE)
     own = workers.latest_experiment(parsed.job, parsed.config)  # the same object that `run_folds` uses
-    slots = [(fold, 0) for fold in list(own.data.folds)[:SIZE]]
-    train_stack(own, slots[:2])  # allocates what every stack shares
-    half, whole = (_reserved(own, slots[:size]) for size in (SIZE // 2, SIZE))
+    folds = own.folds()[:SIZE]
+    train_stack(own, folds[:2])  # allocates what every stack shares
+    half, whole = (_reserved(own, folds[:size]) for size in (SIZE // 2, SIZE))
     tried = []
 
-    def train_and_note(experiment: Experiment, stack: list[Slot]) -> list:
+    def train_and_note(experiment: Experiment, stack: list[Fold]) -> list:
         tried.append(len(stack))
         return train_stack(experiment, stack)
 
@@ -37,19 +38,19 @@ def is_halved(cpu: bool) -> str:
     own.cell.write_header(own.data.clips, own.yaml)
     _empty()
     torch.cuda.set_per_process_memory_fraction((half + whole) / 2 / torch.cuda.mem_get_info()[1])
-    workers.run_folds(own.job, own.config, slots)
+    workers.run_folds(own.job, own.config, folds)
     figure = f"between {half / 1e6:.0f} and {whole / 1e6:.0f} MB: stacks of {', '.join(map(str, tried))}"
-    missing = [fold for fold, seed in slots if not own.cell.file(seed, fold).exists()]
+    missing = sum(not fold.is_done for fold in folds)
     if missing or tried[0] != SIZE or max(tried[1:], default=SIZE) >= SIZE:
-        raise Wrong(f"{figure}; {len(missing)} folds have no file")
+        raise Wrong(f"{figure}; {missing} folds have no file")
     return figure
 
 
-def _reserved(own: Experiment, slots: list[Slot]) -> int:
+def _reserved(own: Experiment, folds: list[Fold]) -> int:
     """Peak bytes that the allocator reserves for a stack."""
     _empty()
     torch.cuda.reset_peak_memory_stats()
-    train_stack(own, slots)
+    train_stack(own, folds)
     return torch.cuda.max_memory_reserved()
 
 

@@ -23,20 +23,20 @@ def fits(model: str, cpu: bool) -> str:
     if cpu:
         raise Skip(NEEDS_A_GPU)
     recipe = experiment(model, "gpu", "--stacked=true", steps=2)
-    slots = [(fold, seed) for seed in range(20) for fold in recipe.data.folds]
-    train_stack(recipe, slots[:2])  # allocates what every stack shares: the data, the libraries' buffers
+    folds = recipe.folds(range(20))
+    train_stack(recipe, folds[:2])  # allocates what every stack shares: the data, the libraries' buffers
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     ballast = torch.empty(max(0, free - ROOM), dtype=torch.uint8, device="cuda")
     free, _ = torch.cuda.mem_get_info()
-    fitting = workers.largest_stack(recipe, slots)
-    size = min(fitting, len(slots))
+    fitting = workers.largest_stack(recipe, folds)
+    size = min(fitting, len(folds))
     expected = workers.OF_MEMORY * free * size / fitting
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     try:
-        train_stack(recipe, slots[:size])
+        train_stack(recipe, folds[:size])
     except torch.OutOfMemoryError as error:
         raise Wrong(f"{size} folds do not fit into {free / 1e6:.0f} MB, {expected / 1e6:.0f} MB expected") from error
     took = torch.cuda.max_memory_allocated() - before

@@ -11,7 +11,7 @@ import pytest
 from experiments import workers
 from experiments.arguments import parse
 from experiments.cli import main
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from experiments.slurm import records, request
 from experiments.slurm.records import Submitted
 from experiments.slurm.submission import RUNS, FoldsJob
@@ -175,7 +175,7 @@ def test_status_works_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
     Submitted("7", cell, 0, ("samm-sub00",)).write()
     monkeypatch.setenv("PATH", "")
     assert status(tmp_path, capsys)["jobs"] == []  # all that was submitted is done
-    cell.file(0, "samm-sub00").unlink()
+    Fold(cell, "samm-sub00", 0).file.unlink()
     assert status(tmp_path, capsys)["jobs"] == [{"seed": 0, "running": 0, "queued": 0, "unknown": 1, "failed": 0}]
     (cell.folder / "clips.csv").write_text("nonsense")
     assert main(["status", "--results", str(tmp_path)]) == 0

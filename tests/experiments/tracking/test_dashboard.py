@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.cli import main
-from experiments.results import Cell
+from experiments.results import Cell, Fold
 from experiments.tracking import group_name
 from experiments.tracking.dashboard import specification
 from tests.tracked import KEY
@@ -30,7 +30,7 @@ def compared(tmp_path) -> list[Cell]:
     for cell in cells:
         cell.write_header(clips, "model: {}\n")
         (cell.folder / "seed0").mkdir()
-        cell.file(0, "smic-s1").touch()
+        Fold(cell, "smic-s1", 0).file.touch()
     return cells
 
 

@@ -11,7 +11,7 @@ from data_modules.cache import store
 from experiments import jobs, report
 from experiments.experiment import Experiment
 from experiments.report.scores import KINDS
-from experiments.results import cells
+from experiments.results import Fold, cells
 from experiments.tracking import Entry, configuration
 from experiments.tracking.runs import commit, run_id
 from experiments.tracking.tracker import unsent
@@ -117,10 +117,10 @@ def test_neither_key_nor_path_of_the_data_nor_pictures_are_logged(swept, flow_ma
 def test_pictures_are_logged_when_asked_for(copied, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     draws = np.random.default_rng(0)
-    copied.file(0, copied.folds[2]).with_suffix(".safetensors").unlink()
-    for fold in copied.folds[:2]:
+    first, second, third = (Fold(copied, name, 0).file.with_suffix(".safetensors") for name in copied.folds)
+    third.unlink()
+    for path in (first, second):
         tensors = {"attention": draws.random((6, 7, 7)), "flow": draws.normal(size=(6, 3, 28, 28))}
-        path = copied.file(0, fold).with_suffix(".safetensors")
         store.write(path, {name: values.astype(np.float16) for name, values in tensors.items()})
     face = draws.integers(0, 255, (3, 64, 64)).astype(np.uint8)
     store.write(tmp_path / "cache/one.safetensors", {"apex": face})

@@ -7,7 +7,7 @@ import yaml
 
 from experiments import jobs, report
 from experiments.cli import main
-from experiments.results import cells
+from experiments.results import Cell, Fold, cells
 from experiments.tracking.runs import seed_scores
 from tests.tracked import read_runs, sweep
 
@@ -27,20 +27,26 @@ def trial(monkeypatch, tmp_path):
         monkeypatch.setenv(f"WANDB_{name}", value)
 
 
+OUTER = "--data.outer_fold=smic-s1"
+
+
 @pytest.mark.usefixtures("trial")
 def test_a_trial_is_the_run_of_the_agent_and_its_objective_an_inner_score(flow_maps, tmp_path):
     for _ in range(2):  # the second one trains nothing, and still reports
-        assert sweep(flow_maps, tmp_path, "--data.split=loso-without-smic-s1", "--model.lr=0.004") == 0
+        assert sweep(flow_maps, tmp_path, OUTER, "--model.lr=0.004") == 0
         (run,) = read_runs(tmp_path)
-        (cell,) = cells(tmp_path)
+        (folder,) = tmp_path.glob("flow_maps/megc2019/loso-without-smic-s1/ststnet-*")
+        assert list(cells(tmp_path)) == []  # its scores are not those of the protocol
+        digest = folder.name.removeprefix("ststnet-")
+        cell = Cell(tmp_path, "flow_maps", "megc2019", "loso", "ststnet", digest, outer_fold="smic-s1")
         shutil.rmtree(tmp_path / "wandb")
         assert run["run"].run_id == "trial01" and run["run"].sweep_id == "search01"
         assert run["config"]["model.lr"] == 0.004
         assert run["config"]["configuration"]["model"]["init_args"]["lr"] == 0.004
         assert run["summary"]["inner/uf1"] == report.seed_status(cell, 0)["honest"]["uf1"]
         assert not any(name.startswith("honest/") for name in run["summary"])
-    assert cell.folds == ["smic-s2", "smic-s3"] and set(cell.pooled(0)["subject"]) == {"s2", "s3"}
-    (cell.file(0, "smic-s2")).unlink()
+    assert list(cell.folds) == ["smic-s2", "smic-s3"] and set(cell.pooled(0)["subject"]) == {"s2", "s3"}
+    Fold(cell, "smic-s2", 0).file.unlink()
     assert not any(name.startswith("inner/") for name in seed_scores(cell, 0))  # nothing to choose by
 
 
@@ -48,9 +54,11 @@ def test_a_trial_is_the_run_of_the_agent_and_its_objective_an_inner_score(flow_m
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ((), "--data.split=loso-without-smic-s1"),
-        (("--data.split=loso-without-smic-s1", "--seeds", "0,1"), "one seed"),
-        (("--data.split=loso-without-smic-s9",), "no outer fold 'smic-s9'"),
+        ((), "--data.outer_split=loso --data.outer_fold=smic-s1"),
+        (("--data.split=groups2",), "--data.outer_split=groups2 --data.outer_fold=group1"),
+        (("--data.outer_split=groups2",), "name a fold of it with --data.outer_fold"),
+        ((OUTER, "--seeds", "0,1"), "one seed"),
+        (("--data.outer_fold=smic-s9",), "no outer fold 'smic-s9'"),
     ],
 )
 def test_a_trial_that_would_choose_by_test_subjects_is_refused(flow_maps, tmp_path, capsys, more, word):
@@ -66,7 +74,7 @@ def test_the_search_drives_mer_sweep(flow_maps, tmp_path):
     assert program == "mer" and last == "${args}"
     words += [f"--{name}={value}" for name, value in drawn.items()]  # what W&B documents of ${args}
     words = [f"--root={flow_maps}" if word.startswith("--root=") else word for word in words]
-    words = [word.replace("groups3-without-groups5", "groups2-without-groups3") for word in words]  # three subjects
+    words = [word.replace("groups3", "groups2").replace("groups5", "groups3") for word in words]  # three subjects
     assert main([*words, "--dry-run", "--results", str(tmp_path)]) == 0
 
 

@@ -7,6 +7,7 @@ import data_modules
 from experiments.experiment import Experiment
 from experiments.fold import train_stack
 from experiments.jobs import Job
+from experiments.results import Fold
 from mer.training import recorded_step
 from mer.training.recorded_step import WARM_UP, RecordedStep
 from tests.recording import Cuda
@@ -78,7 +79,8 @@ def test_a_recorded_stack_learns_what_a_stack_learns(model, flow_maps, monkeypat
 
     def outcomes():
         job = Job("flow_maps", model, root=str(flow_maps), options=(*OPTIONS, *MODELS[model]))
-        return train_stack(Experiment(job), [("smic-s1", 0), ("smic-s2", 1)])
+        experiment = Experiment(job)
+        return train_stack(experiment, [Fold(experiment.cell, "smic-s1", 0), Fold(experiment.cell, "smic-s2", 1)])
 
     plain = outcomes()
     request.getfixturevalue("recording")
