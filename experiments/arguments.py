@@ -10,7 +10,7 @@ from data_modules import DATASETS
 from experiments.slurm import request
 from mer import InputError, __version__, near
 
-TAKE_OPTIONS_OF_CLASSES = ("inspect", "prepare", "train", "sweep", "search")
+TAKE_OPTIONS_OF_CLASSES = ("inspect", "prepare", "train", "sweep", "search", "fit")
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,7 +114,8 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     train = command("train", "train and test one fold")
     sweep = command("sweep", "train every fold that is not done, then report")
     search = command("search", "choose a recipe among inner folds for each group of subjects, then test it")
-    for added in (prepare, train, sweep, search):
+    fit = command("fit", "train a model with all subjects, to use it on clips of your own")
+    for added in (prepare, train, sweep, search, fit):
         _add_data(added)
         added.takes_class_options = True
         added.epilog = (
@@ -126,7 +127,10 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     sweep.add_argument("--seeds", type=_integers, default=(0,), help="comma-separated (default 0)")
     search.add_argument("--seeds", type=_integers, default=(0,), help="of the outer folds, comma-separated (default 0)")
     search.add_argument("--trials", type=_positive, default=12, help="recipes tried, its own among them (default 12)")
-    for added in (train, sweep, search):
+    fit.add_argument("--seeds", type=_integers, default=(0, 1, 2), help="networks of the model (default 0,1,2)")
+    fit.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default ./models)")
+    fit.add_argument("--searched", action="store_true", help="the recipe that mer search found in the results")
+    for added in (train, sweep, search, fit):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
         added.add_argument(
             "--stacked",
@@ -177,7 +181,7 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     )
     sync = command("sync", "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", "make the page on W&B that compares what is in results")
-    for added in (train, sweep, search, status, report, inspect, sync, dashboard):
+    for added in (train, sweep, search, fit, status, report, inspect, sync, dashboard):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, subparsers.choices
 

@@ -214,6 +214,21 @@ def _search(options: argparse.Namespace) -> int:
         return search(job, options.seeds, devices, _console(), options.trials)
 
 
+def _fit(options: argparse.Namespace) -> int:
+    jobs = _jobs(options)
+    import mer.preprocessing.opencv  # noqa: F401  as for a sweep
+    from experiments import workers
+
+    workers.warm_up()
+    from experiments.fitting.fit import fit
+
+    jobs, devices = _on_devices(jobs, options.devices)
+    with whole_files.tidied(Path(options.cache)):
+        for folder in fit(jobs, options.seeds, devices, _console(stderr=True), options.models, options.searched):
+            print(f"model: {folder}")
+    return 0
+
+
 def _tidied(options: argparse.Namespace) -> AbstractContextManager[None]:
     """Leave nothing unfinished where folds are trained; W&B may keep very many files beside them."""
     from experiments.search import WORK
@@ -277,6 +292,7 @@ COMMANDS = {
     "train": _train,
     "sweep": _sweep,
     "search": _search,
+    "fit": _fit,
     "status": _status,
     "predict": _predict,
     "report": _report,

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from data_modules.base import generator
+from data_modules.base import NOBODY, generator
 from data_modules.cache import store
 from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
@@ -64,33 +64,64 @@ def train(experiment: Experiment, fold: Fold) -> Outcome:
     """Train without the fold's subject, then predict its clips."""
     if experiment.config.stacked:
         return train_stack(experiment, [fold])[0]
-    start = time.perf_counter()
-    experiment.data.hold_out(fold.name, fold.seed)
-    task, arguments = _initial(experiment, fold.seed)
-    curve, held_out, first = Curve(), HeldOut(), task.first_stage()
-    if first is not None:
-        first.load_state_dict(_first_stage_weights(experiment, first, fold, arguments, curve))
-    trainer = _trainer(arguments, curve, held_out)
-    rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
-    torch.manual_seed(generator("noise", fold.seed, fold.name, *[rank] * (rank > 0)).initial_seed())
-    trainer.fit(task, datamodule=experiment.data)
-    return _outcomes(experiment, held_out, [fold], [curve.rows], trainer.global_step, start)[0]
+    start, held_out = time.perf_counter(), HeldOut()
+    curve, steps = _train_alone(experiment, fold, held_out)
+    return _outcomes(experiment, held_out, [fold], [curve], steps, start)[0]
 
 
 def train_stack(experiment: Experiment, folds: Sequence[Fold], **trainer_arguments: object) -> list[Outcome]:
-    """Train folds as one program, which is filled up with copies of the first to a size that rounds alike."""
-    start = time.perf_counter()
+    """Train folds as one program."""
+    start, held_out = time.perf_counter(), HeldOut()
+    curves, steps = _train_together(experiment, folds, held_out, **trainer_arguments)
+    return _outcomes(experiment, held_out, folds, curves, steps, start)
+
+
+def fit(experiment: Experiment, seeds: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Train with all subjects; returns the weights of each seed by name, averaged if the recipe averages them."""
+    folds, final = [Fold(experiment.cell, NOBODY, seed) for seed in seeds], FinalWeights()
+    if experiment.config.stacked:
+        _train_together(experiment, folds, final)
+        return final.weights[: len(folds)]
+    weights = []
+    for fold in folds:
+        _train_alone(experiment, fold, final)
+        weights += final.weights
+    return weights
+
+
+def _train_alone(experiment: Experiment, fold: Fold, watcher: Callback) -> tuple[list[dict], int]:
+    """Train one fold; returns its curve and the number of steps."""
+    experiment.data.hold_out(fold.name, fold.seed)
+    task, arguments = _initial(experiment, fold.seed)
+    curve, first = Curve(), task.first_stage()
+    if first is not None:
+        first.load_state_dict(_first_stage_weights(experiment, first, fold, arguments, curve))
+    trainer = _trainer(arguments, curve, watcher)
+    rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
+    torch.manual_seed(generator("noise", fold.seed, fold.name, *[rank] * (rank > 0)).initial_seed())
+    trainer.fit(task, datamodule=experiment.data)
+    return curve.rows, trainer.global_step
+
+
+def _train_together(
+    experiment: Experiment, folds: Sequence[Fold], watcher: Callback, **trainer_arguments: object
+) -> tuple[list[list[dict]], int]:
+    """Train folds as one program, which is filled up with copies of the first to a size that rounds alike.
+
+    Returns:
+        The curve of each, and the number of steps.
+    """
     size = padded_size(len(folds), experiment.data.batch_size, experiment.job.accelerator == "cpu")
     slots = [*folds, *[folds[0]] * (size - len(folds))]
     initial = {fold.seed: _initial(experiment, fold.seed) for fold in slots}
     noise = [generator("noise", fold.seed, fold.name).initial_seed() for fold in slots]
-    stack, held_out = StackedTask([initial[fold.seed][0] for fold in slots], noise), HeldOut()
-    trainer = _trainer(initial[folds[0].seed][1], Curve(), held_out, **trainer_arguments)
+    stack = StackedTask([initial[fold.seed][0] for fold in slots], noise)
+    trainer = _trainer(initial[folds[0].seed][1], Curve(), watcher, **trainer_arguments)
     trainer.fit(stack, datamodule=StackedDataModule(experiment.data, [(fold.name, fold.seed) for fold in slots]))
     curves = [
         [{"step": step, "train/loss": losses[index]} for step, losses in stack.curve] for index in range(len(folds))
     ]
-    return _outcomes(experiment, held_out, folds, curves, trainer.global_step, start)
+    return curves, trainer.global_step
 
 
 def _initial(experiment: Experiment, seed: int) -> tuple[Task, Namespace]:

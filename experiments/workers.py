@@ -125,6 +125,13 @@ def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> dict[
     return curves
 
 
+def fit(job: "Job", config: "Namespace", seeds: Sequence[int]) -> list[dict]:
+    """What a worker does for a model: train it with all subjects; returns the weights of each seed."""
+    from experiments.fold import fit
+
+    return fit(latest_experiment(job, config), seeds)
+
+
 def largest_stack(experiment: "Experiment", folds: Sequence["Fold"]) -> int:
     """Folds that fit into the free memory, from what two of them take in a few steps, the recorded one and tests."""
     import torch

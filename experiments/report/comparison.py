@@ -193,7 +193,7 @@ def status(results: Path) -> list[dict]:
             ],
         }
         for cell in cells(results)
-        for model, left_out in [_read(cell)]
+        for model, left_out in [read_model(cell)]
     ]
 
 
@@ -224,7 +224,7 @@ def read_comparisons(results: Path, only: Sequence[Cell] = ()) -> tuple[list[Com
     comparisons, left_out = [], []
     for key, group in groupby(only or cells(results), key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
         models = []
-        for model, faults in map(_read, group):
+        for model, faults in map(read_model, group):
             models += [model] if model else []
             left_out += faults
         if models:
@@ -233,7 +233,7 @@ def read_comparisons(results: Path, only: Sequence[Cell] = ()) -> tuple[list[Com
     return comparisons, left_out
 
 
-def _read(cell: Cell) -> tuple[ModelScores | None, list[str]]:
+def read_model(cell: Cell) -> tuple[ModelScores | None, list[str]]:
     """The seeds of a cell that have a fold done, None if there are none; and the files that are left out."""
     try:
         pools = {seed: cell.pool(seed) for seed in cell.seeds()}

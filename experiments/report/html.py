@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from data_modules.cache.store import write_text
 from mer import __version__
@@ -11,7 +11,7 @@ HERE = "experiments.report"
 
 
 def render(template: str, package: str = HERE, /, **content: object) -> str:
-    """A page; every text in it is escaped.
+    """A page; in HTML every text is escaped.
 
     Args:
         template: A file in ``templates`` of the package; it extends ``base.html``, which has the look.
@@ -20,7 +20,7 @@ def render(template: str, package: str = HERE, /, **content: object) -> str:
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, HERE])]),
-        autoescape=True,
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
