@@ -48,7 +48,8 @@ class Tubelets(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         patches = self.project(pictures.transpose(1, 2))  # (B, T, 3, S, S) -> (B, D, T / frames, S / patch, S / patch)
         patches = patches.flatten(2).transpose(1, 2)  # (B, N, D)
-        tokens = torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)  # (B, 1 + N, D)
+        cls = self.cls.expand(patches.shape[0], -1, -1)  # not len(), which takes B for a constant in an export
+        tokens = torch.cat([cls, patches], dim=1)  # (B, 1 + N, D)
         return self.dropout(tokens + positions(tokens))
 
 

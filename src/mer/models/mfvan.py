@@ -190,7 +190,9 @@ class MFVAN(Network):
         if self.identity == "onset":
             assert onset is not None
             # One pass for both frames: batch norm treats them alike, so that their maps differ by motion alone.
-            pairs = [both.chunk(2) for both in self.encoder(torch.cat([apex, onset]))]  # (B, C_s, S/s, S/s) each
+            both = self.encoder(torch.cat([apex, onset]))  # (2 B, C_s, S/s, S/s) each
+            # Not chunk(2), which takes B for a constant in an export.
+            pairs = [x.unflatten(0, (2, -1)).unbind() for x in both]  # 2 of (B, C_s, S/s, S/s) each
             maps, outputs["identity"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         else:
             maps = self.encoder(apex)  # (B, C_s, S/s, S/s) each
