@@ -107,18 +107,9 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 
 def _jobs(options: argparse.Namespace) -> list["Job"]:
-    """One job per model; the names are checked before anything heavy is imported."""
-    from experiments.jobs import Job, default_models
+    from experiments.jobs import jobs_of
 
-    shared = {name: getattr(options, name, "") for name in ("dataset", "recipe", "root", "protocol", "cache")}
-    names = options.model.split(",") if options.model else default_models(options.dataset)
-    results = str(getattr(options, "results", ""))
-    workers = options.workers or len(os.sched_getaffinity(0))
-    stacked = getattr(options, "stacked", None)
-    shared["options"] = (*options.options, *([f"--stacked={stacked}"] if stacked else []))
-    shared["allow"] = tuple(getattr(options, "allow", ()))
-    shared["stack_size"] = getattr(options, "stack_size", 0)
-    return [Job(model=name, results=results, workers=workers, **shared) for name in names]
+    return jobs_of(options)
 
 
 def _on_devices(jobs: list["Job"], asked: str | None) -> tuple[list["Job"], tuple[str, ...]]:

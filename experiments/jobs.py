@@ -1,6 +1,8 @@
 """What the command line asks for, by name: dataset, model, recipe. No torch."""
 
 import importlib
+import os
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,19 @@ class Job:
         if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
             raise InputError(f"{self.recipe_file}: recipes are mappings by name, quick: {{model: ..., trainer: ...}}")
         return recipes
+
+
+def jobs_of(options: Namespace) -> list[Job]:
+    """What a command line asks for: one job per model; the names are checked before anything heavy is imported."""
+    shared = {name: getattr(options, name, "") for name in ("dataset", "recipe", "root", "protocol", "cache")}
+    names = options.model.split(",") if options.model else default_models(options.dataset)
+    stacked = getattr(options, "stacked", None)
+    shared["options"] = (*options.options, *([f"--stacked={stacked}"] if stacked else []))
+    shared["allow"] = tuple(getattr(options, "allow", ()))
+    shared["stack_size"] = getattr(options, "stack_size", 0)
+    shared["results"] = str(getattr(options, "results", ""))
+    shared["workers"] = options.workers or len(os.sched_getaffinity(0))
+    return [Job(model=name, **shared) for name in names]
 
 
 def default_models(dataset: str) -> tuple[str, ...]:
