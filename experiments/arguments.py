@@ -130,6 +130,8 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     fit.add_argument("--seeds", type=_integers, default=(0, 1, 2), help="networks of the model (default 0,1,2)")
     fit.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default ./models)")
     fit.add_argument("--searched", action="store_true", help="the recipe that mer search found in the results")
+    fit.add_argument("--export", choices=("onnx",), help="also write model.onnx; needs the extra `export`")
+    fit.add_argument("--registry", default="", metavar="NAME", help="collection of W&B's model registry to link it to")
     for added in (train, sweep, search, fit):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
         added.add_argument(

@@ -215,7 +215,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     jobs, devices = _on_devices(jobs, options.devices)
     with whole_files.tidied(Path(options.cache)):
-        for folder in fit(jobs, options.seeds, devices, _console(stderr=True), options.models, options.searched):
+        asked = options.models, options.searched, bool(options.export), options.registry
+        for folder in fit(jobs, options.seeds, devices, _console(stderr=True), *asked):
             print(f"model: {folder}")
     return 0
 

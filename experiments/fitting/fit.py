@@ -16,20 +16,29 @@ from safetensors.numpy import save
 from data_modules.cache.store import write_text
 from data_modules.processes.pool import Failure
 from data_modules.processes.whole_files import remove_abandoned, temporary, writing
-from experiments import workers
+from experiments import tracking, workers
 from experiments.experiment import Experiment
 from experiments.fitting import card
 from experiments.jobs import Job
 from experiments.results import Cell, cells
+from experiments.tracking import Entry, Tracker
 from mer import InputError, __version__
 from mer.model_folder import read_config, revisions
+from mer.trained import Model
 
 Weights = Mapping[str, np.ndarray]
 Fit = tuple[Experiment, Cell, Path]  # what is fitted, the cell whose score its recipe has, the model's folder
 
 
 def fit(
-    jobs: Sequence[Job], seeds: Sequence[int], devices: Sequence[str], console: Console, models: Path, searched: bool
+    jobs: Sequence[Job],
+    seeds: Sequence[int],
+    devices: Sequence[str],
+    console: Console,
+    models: Path,
+    searched: bool = False,
+    onnx: bool = False,
+    registry: str = "",
 ) -> list[Path]:
     """Fit the recipes of some jobs, each into ``models/<dataset>-<model>``.
 
@@ -42,6 +51,8 @@ def fit(
         console: Where to print.
         models: Folder of the models.
         searched: Fit the candidate of ``mer search`` that did best on average, in place of the recipe itself.
+        onnx: Also write ``model.onnx``.
+        registry: Collection of W&B's model registry that the models are linked to; none by default.
 
     Returns:
         The folders.
@@ -63,7 +74,31 @@ def fit(
     if pending:
         with console.status(f"training {len(pending)} models with {len(seeds)} seeds each"):
             _train(pending, seeds, devices)
+    for experiment, _, folder in fits if onnx else ():
+        if not (folder / "model.onnx").exists():
+            difference = _export(experiment, folder / "model.onnx")
+            console.print(f"{folder}/model.onnx: probabilities differ from torch by {difference:.0e} at most")
+    if pending:
+        _log(pending, seeds, console, registry)
     return [folder for _, _, folder in fits]
+
+
+def _export(experiment: Experiment, file: Path) -> float:
+    """Write a model as ONNX; returns the largest difference of a probability."""
+    from mer.onnx_export import export
+
+    with writing(file, file):
+        return export(Model(file.parent, "cpu", experiment.job.packages).tasks, experiment.data.dummy_batch(), file)
+
+
+def _log(fits: Sequence[Fit], seeds: Sequence[int], console: Console, registry: str) -> None:
+    """Log models as artifacts of W&B, offline where there is no key."""
+    with Tracker(Path(fits[0][0].job.results)) as tracker:
+        for experiment, cell, folder in fits:
+            config = tracking.configuration(experiment)
+            tracker.log(Entry("model", cell, min(seeds), config, model=folder.resolve(), registry=registry))
+    if tracker.problem:
+        console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _train(fits: Sequence[Fit], seeds: Sequence[int], devices: Sequence[str]) -> None:

@@ -36,20 +36,24 @@ class Entry:
 
     Attributes:
         kind: ``begin`` opens the run of a cell and seed, which then measures the machine; ``sweep`` adds the pooled
-            scores and ends it; ``fold`` is a whole run.
+            scores and ends it; ``fold`` and ``model`` are whole runs.
         config: What identifies the run, see ``configuration``.
         fold: Name of the fold.
         curve: What was logged while it trained; each row has a ``step``.
         cache: The cache folder, if pictures of the clips are to be logged.
+        model: Folder of a model that was fitted.
+        registry: Collection of W&B's model registry that the model is linked to, if one is named.
     """
 
-    kind: Literal["begin", "fold", "sweep"]
+    kind: Literal["begin", "fold", "sweep", "model"]
     cell: Cell
     seed: int
     config: dict[str, Any] = field(default_factory=dict)
     fold: str = ""
     curve: Sequence[dict] = ()
     cache: Path | None = None
+    model: Path | None = None
+    registry: str = ""
 
 
 def is_trial() -> bool:
@@ -176,6 +180,8 @@ class Log:
             self.open[key] = self._init(entry)
         elif entry.kind == "fold":
             self._fold(entry)
+        elif entry.kind == "model":
+            self._model(entry)
         else:
             self._sweep(entry, self.open.pop(key, None) or self._init(entry))
 
@@ -184,7 +190,8 @@ class Log:
         self.wandb.teardown()
 
     def _init(self, entry: Entry) -> "wandb.Run":
-        cell, kind, fold = entry.cell, "fold" if entry.fold else "sweep", entry.fold or "pooled"
+        cell, kind, fold = entry.cell, "sweep" if entry.kind == "begin" else entry.kind, entry.fold or "pooled"
+        fold = kind if kind == "model" else fold
         given = is_trial()  # then the agent gives the project and the id
         return self.wandb.init(
             project=None if given else os.environ.get("WANDB_PROJECT") or "mer",
@@ -203,7 +210,7 @@ class Log:
                 disable_git=True,  # mer's commit is in the config; this would be that of the current folder
                 x_disable_meta=True,  # the command line, with the paths in it
                 x_save_requirements=False,
-                x_disable_stats=kind == "fold",
+                x_disable_stats=kind != "sweep",
                 x_stats_pid=self.sweep,
                 x_stats_track_process_tree=True,
             ),
@@ -227,6 +234,16 @@ class Log:
         right = int((table["prediction"] == table["target"]).sum())
         run.summary.update({"test/clips": len(table), "test/right": right})
         run.summary.update({name: facts[name] for name in ("seconds", "steps", "peak_memory_mb")})
+        run.finish()
+
+    def _model(self, entry: Entry) -> None:
+        run, folder = self._init(entry), Path(str(entry.model))
+        model = self.wandb.Artifact(folder.name, "model", metadata={"group": group_name(entry.cell), **entry.config})
+        for path in sorted(folder.iterdir()):
+            model.add_file(str(path))
+        run.log_artifact(model)
+        if entry.registry:
+            run.link_artifact(model, f"wandb-registry-model/{entry.registry}")
         run.finish()
 
     def _sweep(self, entry: Entry, run: "wandb.Run") -> None:

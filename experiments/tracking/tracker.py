@@ -24,7 +24,7 @@ TRIES = 2  # processes, the second one offline
 STARTING = 60.0  # seconds that the process may take to start: it waits for its server to import torch
 PATIENCE = 15.0  # seconds that logging one run may take
 ENDING = 3.0  # seconds that the process may take to end
-PATIENCE_WITH_PICTURES = 300.0  # the same where someone asked for an upload of pictures
+PATIENCE_WITH_FILES = 300.0  # the same for a model, or where someone asked for an upload of pictures
 
 
 class Tracker:
@@ -103,7 +103,7 @@ class Tracker:
 
     @property
     def _patience(self) -> float:
-        return PATIENCE_WITH_PICTURES if self.waiting[0].cache else PATIENCE
+        return PATIENCE_WITH_FILES if self.waiting[0].cache or self.waiting[0].model else PATIENCE
 
     def _try_again(self, problem: str) -> None:
         self._stop(at_once=True)
