@@ -153,6 +153,14 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
         "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
     )
     report.add_argument("--data-only", action="store_true", help="leave faces out, where a licence keeps them at home")
+    demo = command("demo", "a local page that shows what a trained model says of a clip")
+    demo.add_argument("--model", type=_names, required=True, help="folders of models, comma-separated: models/NAME")
+    demo.add_argument("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
+    demo.add_argument("--port", type=_port, default=7860, help="(default 7860; 0 for any that is free)")
+    demo.add_argument("--largest", type=_positive, default=200, help="megabytes of an upload (default 200)")
+    demo.add_argument(
+        "--allow", metavar="PACKAGE", action="append", default=[], help="let models consist of this package too"
+    )
     sync = command("sync", "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", "make the page on W&B that compares what is in results")
     for added in (train, sweep, search, status, report, inspect, sync, dashboard):
@@ -182,6 +190,12 @@ def _add_workers(parser: Parser) -> None:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port, a whole number up to 65535")
     return int(text)
 
 

@@ -260,6 +260,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    from experiments.demo.server import serve
+
+    return serve(
+        options.model, host=options.host, port=options.port, largest=options.largest, allow=tuple(options.allow)
+    )
+
+
 COMMANDS = {
     "synthesize": _synthesize,
     "inspect": _inspect,
@@ -269,6 +277,7 @@ COMMANDS = {
     "search": _search,
     "status": _status,
     "report": _report,
+    "demo": _demo,
     "sync": _sync,
     "dashboard": _dashboard,
 }
