@@ -1,5 +1,7 @@
 import re
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +171,30 @@ def test_the_server_survives_what_nobody_expected(client, loaded, clips, monkeyp
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     monkeypatch.undo()
     assert send(client, *clips.pair).status_code == 200
+
+
+def test_clips_are_classified_one_after_another_while_the_page_answers(loaded, clips, monkeypatch):
+    classify, inside, most, entered, go = loaded["samm-ststnet"].predict, [], [], threading.Event(), threading.Event()
+
+    def watched(clip):
+        inside.append(threading.get_ident())
+        most.append(len(inside))
+        entered.set()
+        assert go.wait(60)
+        result = classify(clip)
+        inside.pop()
+        return result
+
+    for model in loaded.values():
+        monkeypatch.setattr(model, "predict", watched)
+    app = application(loaded, host="127.0.0.1", largest=LARGEST)
+    with TestClient(app, base_url=HOME) as users, ThreadPoolExecutor(3) as threads:  # all in one event loop
+        waiting = [threads.submit(send, users, *clips.pair, model=name) for name in [*loaded, *loaded][:3]]
+        assert entered.wait(60)
+        assert users.get("/").status_code == 200 and not any(answer.done() for answer in waiting)
+        go.set()
+        assert [answer.result(60).status_code for answer in waiting] == [200] * 3
+    assert most == [1, 1, 1]
 
 
 def test_the_page_says_what_is_kept_and_how_much_is_taken(client):
