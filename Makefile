@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search prepare inspect status report sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
+.PHONY: help setup sweep search prepare inspect status report demo sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -41,6 +41,9 @@ status: $(READY) ## folds done and pooled scores so far
 
 report: $(READY) ## write the report over everything in results
 	$(BIN)/mer report $(ARGS)
+
+demo: $(READY) ## a local page that shows what MODEL=models/NAME says of a clip; needs the extra `demo`
+	$(BIN)/mer demo $(call option,--model,MODEL) $(ARGS)
 
 sync: $(READY) ## upload the W&B runs that were logged offline
 	$(BIN)/mer sync $(ARGS)

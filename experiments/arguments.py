@@ -178,9 +178,15 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     )
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
     predict.add_argument("--device", help="cpu, or a GPU as cuda:0 (default: the first GPU, else the CPU)")
-    predict.add_argument(
-        "--allow", metavar="PACKAGE", action="append", default=[], help="whose classes the model may be of"
-    )
+    demo = command("demo", "a local page that shows what a trained model says of a clip")
+    demo.add_argument("--model", type=_names, required=True, help="folders of models, comma-separated: models/NAME")
+    demo.add_argument("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
+    demo.add_argument("--port", type=_port, default=7860, help="(default 7860; 0 for any that is free)")
+    demo.add_argument("--largest", type=_positive, default=200, help="megabytes of an upload (default 200)")
+    for added in (predict, demo):
+        added.add_argument(
+            "--allow", metavar="PACKAGE", action="append", default=[], help="let models consist of this package too"
+        )
     sync = command("sync", "upload the W&B runs that were logged offline")
     dashboard = command("dashboard", "make the page on W&B that compares what is in results")
     for added in (train, sweep, search, fit, status, report, inspect, sync, dashboard):
@@ -221,6 +227,12 @@ def _rate(text: str) -> float:
     if not 0 < rate < 1e6:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of frames per second")
     return rate
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port, a whole number up to 65535")
+    return int(text)
 
 
 def _folds(text: str) -> int:

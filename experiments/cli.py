@@ -277,6 +277,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    from experiments.demo.server import serve
+
+    return serve(
+        options.model, host=options.host, port=options.port, largest=options.largest, allow=tuple(options.allow)
+    )
+
+
 COMMANDS = {
     "synthesize": _synthesize,
     "inspect": _inspect,
@@ -288,6 +296,7 @@ COMMANDS = {
     "status": _status,
     "predict": _predict,
     "report": _report,
+    "demo": _demo,
     "sync": _sync,
     "dashboard": _dashboard,
 }
