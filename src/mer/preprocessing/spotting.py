@@ -38,7 +38,7 @@ many times the median of the motion. These and the numbers below were chosen on 
 """
 
 CALM = 10.0
-"""Seconds. More than half of a shorter video may be expression, and then the median says nothing about the noise."""
+"""Seconds from which a video has a baseline, the calmest tenth of its frames, and a usual motion; else both are 0."""
 
 BACK = 0.3
 """A motion rises and falls if the smaller of the two is this share of the larger: some of an expression may stay."""
@@ -46,8 +46,8 @@ BACK = 0.3
 FOOT = 0.33
 """Onset and offset are where the slope has sunk to this share of the steepest one; the foot itself is lost in noise."""
 
-BEAT = 0.45
-"""Seconds between two apices in speech, at most."""
+SYLLABLES, BEAT = 4, 0.45
+"""So many short motions in a row, less than so many seconds from apex to apex, are speech."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Interval:
         onset: Index of the frame in which it begins.
         apex: Index of the frame in which it is strongest.
         offset: Index of the frame in which it is over.
-        strength: Height of the motion above its baseline, the calmest tenth of the frames, in pixels of an aligned face
-            of 128 px.
+        strength: Height of the motion above its baseline, in pixels of an aligned face of 128 px. The baseline is the
+            calmest tenth of the frames, and 0 in a video under 10 s.
     """
 
     onset: int
@@ -89,8 +89,8 @@ def spot_intervals(frames: Iterable[NDArray[np.uint8]], frames_per_second: float
 
     The motion of the head is removed by a similarity fitted to the still parts of the face. Blinks are left out by the
     eyes: their share is taken off the parts around them, so that an expression during a blink stays if its own motion
-    is above the threshold. Motions that last longer are left out, and so are three or more in a row without a pause,
-    which is speech. A motion of the lids alone is not found.
+    is above the threshold. Motions that last longer are left out, and so is speech: four or more in a row without a
+    pause. A motion of the lids alone is not found.
 
     Args:
         frames: The whole frames of a video of one face in order: uint8 RGB (H, W, 3) or grey (H, W). They are read once
@@ -140,25 +140,21 @@ def spot_in_curves(moved: NDArray[np.float64], rate: float) -> tuple[NDArray[np.
     ).reshape(moved.shape)  # fmt: skip
     own = _own_motion(smooth, rate)
     motion = own.max(axis=1)
-    # The calmest tenth: a video may be cut so that little but expression is left.
-    baseline = float(np.quantile(motion, 0.1))
-    usual = USUAL * float(np.median(motion)) if len(motion) > CALM * rate else 0.0
+    baseline = usual = 0.0
+    if len(motion) > CALM * rate:  # more than half of a shorter video may be expression, which says nothing about noise
+        baseline, usual = float(np.quantile(motion, 0.1)), USUAL * float(np.median(motion))
     threshold = baseline + max(LEAST, NOISE * _noise(moved[:, -own.shape[1] :]), usual)
-    peaks: list[Interval] = []
+    short: list[Interval] = []
     left = motion.copy()
     while (height := left[peak := int(np.argmax(left))]) >= threshold:
         # Only the parts that move take part, each in the direction in which it moves.
         parts = smooth[:, -own.shape[1] :][:, own[peak] > 0.5 * height]
         onset, apex, offset = _ends(_along(parts, peak, rate), peak, rate)
-        peaks.append(Interval(onset, apex, offset, float(height - baseline)))
+        if SHORTEST * rate <= offset - onset <= 1.15 * LONGEST * rate:
+            short.append(Interval(onset, apex, offset, float(height - baseline)))
         reach = max(1, round(0.1 * rate))
         left[max(0, min(onset, peak - reach)) : max(offset, peak + reach) + 1] = 0
-    intervals: list[Interval] = []
-    for interval in sorted(_without_speech(peaks, rate), key=lambda interval: -interval.strength):
-        short = SHORTEST * rate <= interval.offset - interval.onset <= 1.15 * LONGEST * rate
-        if short and all(interval.offset < other.onset or other.offset < interval.onset for other in intervals):
-            intervals.append(interval)
-    return motion, threshold, tuple(sorted(intervals, key=lambda interval: interval.onset))
+    return motion, threshold, tuple(_without_overlaps(_without_speech(short, rate)))
 
 
 def _noise(moved: NDArray[np.float64]) -> float:
@@ -166,7 +162,7 @@ def _noise(moved: NDArray[np.float64]) -> float:
     if len(moved) < 3:
         return 0.0
     bends = np.diff(moved, 2, axis=0)
-    return float(np.median(np.abs(bends))) / 0.6745 / np.sqrt(6)
+    return float(np.median(np.abs(bends)) / 0.6745 / np.sqrt(6))
 
 
 def _own_motion(smooth: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -214,12 +210,24 @@ def _foot(curve: NDArray[np.float64]) -> int:
     return steepest + int(flat[0]) if len(flat) else len(slope)
 
 
-def _without_speech(peaks: Sequence[Interval], rate: float) -> list[Interval]:
-    """Leaves out three and more peaks in a row that are less than ``BEAT`` seconds apart."""
+def _without_speech(intervals: Sequence[Interval], rate: float) -> list[Interval]:
+    """Leaves out every run of at least ``SYLLABLES``.
+
+    The way back and forth between two motions counts as one, too: two expressions that are close together are three.
+    """
     runs: list[list[Interval]] = []
-    for peak in sorted(peaks, key=lambda peak: peak.apex):
-        if runs and peak.apex - runs[-1][-1].apex < BEAT * rate:
-            runs[-1].append(peak)
+    for interval in sorted(intervals, key=lambda interval: interval.apex):
+        if runs and interval.apex - runs[-1][-1].apex < BEAT * rate:
+            runs[-1].append(interval)
         else:
-            runs.append([peak])
-    return [peak for run in runs if len(run) < 3 for peak in run]
+            runs.append([interval])
+    return [interval for run in runs if len(run) < SYLLABLES for interval in run]
+
+
+def _without_overlaps(intervals: Sequence[Interval]) -> list[Interval]:
+    """Leaves out what overlaps with a stronger one; in order of time."""
+    kept: list[Interval] = []
+    for interval in sorted(intervals, key=lambda interval: -interval.strength):
+        if all(interval.offset < other.onset or other.offset < interval.onset for other in kept):
+            kept.append(interval)
+    return sorted(kept, key=lambda interval: interval.onset)
