@@ -1,14 +1,11 @@
 """The command ``mer``. What is heavy is imported inside the commands, so that ``mer --help`` answers at once."""
 
 import argparse
-import atexit
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from experiments.jobs import Job
 
 STATUS_OF_WRONG_INPUT = 2
-LONGEST = 32  # characters of a folder for temporary files: a socket is made far below it, whose path may have 107
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,11 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end_tidily() -> None:
-    """Have no process and no file of this program outlive it.
-
-    What ends it, a terminal that closes too, does so as Ctrl-C does. It has a folder of its own for temporary files;
-    a kill leaves that to the next program.
-    """
+    """Have no process and no file of this program outlive it: what ends it, a closed terminal too, is as Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -71,13 +63,7 @@ def _end_tidily() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # not if `nohup` has it ignored
             signal.signal(number, interrupt)
-    place = tempfile.gettempdir()
-    own = whole_files.temporary(Path(place if len(place) < LONGEST else "/tmp", "mer"))
-    whole_files.remove_abandoned(own.parent, of="mer")
-    with suppress(OSError):  # then it has none of its own
-        own.mkdir()
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+    whole_files.use_own_temporary_folder()
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,5 +1,6 @@
 """Files that appear whole: temporary names, what killed processes leave, and clear messages about full disks."""
 
+import atexit
 import errno
 import functools
 import hashlib
@@ -7,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,7 @@ REMEDIES = {
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+LONGEST = 32  # characters of a folder for temporary files: a socket is made far below it, whose path may have 107
 ABANDONED = 24 * 3600  # seconds without a change after which no process is writing a file any more
 TEMPORARY = re.compile(r"\.(?P<of>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp")
 
@@ -100,6 +103,17 @@ def tidied(*folders: Path) -> Iterator[None]:
         yield
     finally:
         tidy()
+
+
+def use_own_temporary_folder() -> None:
+    """Give this program a folder of its own for temporary files, removed at its end; a kill leaves it to the next."""
+    place = tempfile.gettempdir()
+    own = temporary(Path(place if len(place) < LONGEST else "/tmp", "mer"))
+    remove_abandoned(own.parent, of="mer")
+    with suppress(OSError):  # then it has none of its own
+        own.mkdir()
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
 
 
 def _is_abandoned(path: Path, name: re.Match[str]) -> bool:

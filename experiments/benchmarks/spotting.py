@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from data_modules.cache.store import write_text
 from data_modules.casme3 import CASME3
-from data_modules.release.frame_files import list_frames, read_image
 from data_modules.synthesis.long_videos import Event, LongVideo
 from data_modules.synthesis.synthesize import synthesize
 from experiments.benchmarks.page import fill
+from mer.preprocessing.frame_files import list_frames, read_image
 from mer.preprocessing.opencv import cv2
 from mer.preprocessing.spotting import Interval, spot_intervals
 

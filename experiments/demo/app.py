@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from markupsafe import escape
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
@@ -24,6 +25,8 @@ from experiments.demo.uploads import StoredClip, Upload
 from experiments.prediction.page import NO_LIE_DETECTOR, page
 from experiments.report import html
 from mer import InputError
+from mer.prediction import Prediction
+from mer.preprocessing.video import Clip, open_clip
 from mer.trained import Model
 
 PACKAGE = "experiments.demo"
@@ -106,11 +109,32 @@ def show(model: Model, files: Sequence[Upload]) -> str:
     with tempfile.TemporaryDirectory(prefix="mer-demo-") as folder:
         clip = StoredClip(files, Path(folder))
         try:
-            prediction = model.predict(clip.path)
+            prediction, note = _strongest(model, open_clip(clip.path))
         except InputError as error:
             raise InputError(clip.in_words(str(error))) from None
         text = page(replace(prediction, clip=clip.in_words(prediction.clip)), model.name)
-    return text.replace('<header class="top">', f'<header class="top">\n{ANOTHER}', 1)
+    top = f'<header class="top">\n{ANOTHER}' + (f"\n<p>{escape(note)}</p>" if note else "")
+    return text.replace('<header class="top">', top, 1)
+
+
+def _strongest(model: Model, clip: Clip) -> tuple[Prediction, str]:
+    """What a model says of a clip; of a long one of the strongest micro-expression in it, with a list of the others.
+
+    Raises:
+        InputError: If the clip cannot be used, or none is spotted in it.
+    """
+    if not clip.is_long():
+        return model.predict(clip), ""
+    spotted, predictions = model.predict_long(clip)
+    if not predictions:
+        raise InputError(
+            f"{clip.name}: no micro-expression is spotted in it, that is no motion over {spotted.threshold:.2f} px of "
+            "a face of 128 px that rises and falls within half a second"
+        )
+    strengths = [interval.strength for interval in spotted.intervals]
+    all_of_them = "; ".join(f"frames {p.onset} to {p.offset}: {p.label}" for p in predictions)
+    note = f"Spotted in this video: {all_of_them}. The strongest is shown."
+    return predictions[strengths.index(max(strengths))], note
 
 
 class SamePage:

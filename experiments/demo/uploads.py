@@ -12,13 +12,6 @@ from mer.preprocessing.frame_files import IMAGE_SUFFIXES, MOST_DIGITS
 
 WANTED = "give one video, or two or more pictures"
 
-# How files of these kinds start. FFmpeg reads playlists too, which name other files of this machine; they are text.
-VIDEOS = re.compile(
-    rb"RIFF....AVI |....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|\x30\x26\xb2\x75|FLV|OggS|GIF8"
-    rb"|\x00\x00\x01[\xba\xb3]|G.{187}G",
-    re.DOTALL,
-)
-
 
 class Upload(NamedTuple):
     """A file that a user sent: what it is called there, and what it holds."""
@@ -50,12 +43,6 @@ class StoredClip:
             self.path = folder
             self._names[str(folder)] = f"{len(files)} pictures"
         elif len(files) == 1 and not suffixes <= IMAGE_SUFFIXES:
-            start = files[0].content.read(189)
-            if not VIDEOS.match(start):
-                raise InputError(
-                    f"{printable(files[0].name)}: is no video that this page reads; {WANTED} (AVI, MP4, MOV, MKV, "
-                    "WebM, WMV, FLV, OGG, MPEG, GIF; PNG, JPEG, BMP, TIFF)"
-                )
             self.path = folder / "clip"
             self._store(files[0], self.path)
         elif len(files) > 1:

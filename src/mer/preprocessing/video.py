@@ -1,5 +1,6 @@
 """Clips as people have them: a video file, a folder of frames, or two pictures, onset and apex."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,13 @@ from mer.preprocessing.opencv import cv2
 
 LOST = 0.02
 """Part of the frames that a video's header may promise and its stream not hold: headers of some containers estimate."""
+
+# How videos start. FFmpeg reads playlists too, which are text and name other files of the machine.
+_STARTS = re.compile(
+    rb"RIFF....AVI |....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|\x30\x26\xb2\x75|FLV|OggS|GIF8"
+    rb"|\x00\x00\x01[\xba\xb3]|G.{187}G",
+    re.DOTALL,
+)
 
 LONGEST = 2.0
 """Seconds of a clip in which nothing has to be spotted."""
@@ -190,8 +198,12 @@ def _open(path: Path) -> cv2.VideoCapture:
     Raises:
         InputError: If it is no video.
     """
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        capture.release()
-        raise InputError(f"{path}: is no video that opens; a clip is a video, a folder of frames or ONSET:APEX")
+    with path.open("rb") as file:
+        known = _STARTS.match(file.read(189))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG) if known else None
+    if capture is None or not capture.isOpened():
+        raise InputError(
+            f"{path}: is no video that opens (AVI, MP4, MOV, MKV, WebM, WMV, FLV, OGG, MPEG, GIF do); a clip may also "
+            "be a folder of frames or ONSET:APEX"
+        )
     return capture

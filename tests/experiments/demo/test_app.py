@@ -73,7 +73,7 @@ def test_two_numbered_pictures_are_onset_and_apex(client, clips):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nonsense", "nonsense.mp4: is no video that this page reads"),
+        ("nonsense", "nonsense.mp4: is no video that opens"),
         ("noise", "noise.avi, frame 0: no face is found in the onset frame"),
         ("two_faces", "two.avi: there are two faces in frame 0"),
         ("damaged", "as frame11.jpg: is not an image that opens"),
