@@ -83,9 +83,9 @@ def _predict(model: Model, wanted: Wanted, registered: bool) -> list[Prediction]
     clip = open_clip(wanted.clip, wanted.frames_per_second)
     if wanted.onset is None and wanted.offset is None and clip.is_long():
         spotted, predictions = model.predict_long(clip)
-        found = len(predictions)
+        spots = len(predictions)
         print(
-            f"{clip.name}: {found or 'no'} micro-expression{'s' * (found != 1)} spotted, that is motion over "
+            f"{clip.name}: {spots or 'no'} micro-expression{'s' * (spots != 1)} spotted, that is motion over "
             f"{spotted.threshold:.2f} px of a face of 128 that rises and falls within half a second",
             file=sys.stderr,
         )

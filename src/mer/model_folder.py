@@ -46,10 +46,10 @@ def _class(path: str, base: type, packages: Sequence[str]) -> Any:
             f"the model consists of '{path}', which is not imported: it may name classes of {', '.join(packages)}; if "
             f"you trust it, allow {path.partition('.')[0]} (--allow)"
         )
-    found = getattr(import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, base)):
+    named = getattr(import_module(module), name)
+    if not (isinstance(named, type) and issubclass(named, base)):
         raise InputError(f"the model consists of '{path}', which is no {base.__name__}")
-    return found
+    return named
 
 
 def read_config(path: Path) -> dict[str, Any]:

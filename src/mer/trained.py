@@ -79,8 +79,8 @@ class Model:
         file = self.folder / "model.safetensors"
         try:
             with file.open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
-            if found != self.config["sha256"]:
+                checksum = hashlib.file_digest(content, "sha256").hexdigest()
+            if checksum != self.config["sha256"]:
                 raise InputError(f"{file}: is damaged, or belongs to another config.yaml; copy the model again")
             weights = load_file(file, str(self.device))
         except (OSError, SafetensorError) as error:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from data_modules import smic
 from data_modules.release.sheets import Sheet
 from data_modules.synthesis import action_units
 from data_modules.synthesis.layouts.layout import LONGEST, Clip, Layout, Row, stray, whole
@@ -45,14 +46,8 @@ class SMICLayout(Layout):
     @property
     def sheet(self) -> Sheet:
         """SMIC-E's, with lengths in place of offsets, which are formulas that only Excel works out."""
-        columns = {
-            "Subject": "subject",
-            "Filename": "clip",
-            "OnsetF": "onset",
-            "TotalMF1": "length",
-            "Emotion": "emotion",
-        }
-        return Sheet("SMIC-HS-E_annotation*.xlsx", columns, worksheet="HS")
+        columns = {name: field for name, field in smic.COLUMNS.items() if field != "offset"}
+        return Sheet("SMIC-HS-E_annotation*.xlsx", {**columns, "TotalMF1": "length"}, worksheet="HS")
 
     def subject(self, number: int) -> str:
         return f"s{number}"
