@@ -29,6 +29,7 @@ def test_overlap_counts_frames(ends, share):
 
 def test_the_measurement_writes_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(spotting, "LONG", {"30 fps": [(1, 1.5, 30.0)]})
+    monkeypatch.setattr(spotting, "CASME3_SEEDS", (0,))
     monkeypatch.setattr(spotting, "SUBJECTS", 1)
     monkeypatch.setattr(spotting, "CLIPS", 2)
     monkeypatch.setattr(sys, "argv", ["spotting", "--docs", str(tmp_path)])
