@@ -1,7 +1,6 @@
 """What the command line asks for, by name: dataset, model, recipe. No torch."""
 
 import importlib
-import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from data_modules import DATASETS
+from data_modules.processes.pool import cores
 from data_modules.protocols import PROTOCOLS
 from mer import InputError, near
 
@@ -103,7 +103,7 @@ def jobs_of(options: Namespace) -> list[Job]:
     shared["allow"] = tuple(getattr(options, "allow", ()))
     shared["stack_size"] = getattr(options, "stack_size", 0)
     shared["results"] = str(getattr(options, "results", ""))
-    shared["workers"] = options.workers or len(os.sched_getaffinity(0))
+    shared["workers"] = options.workers or cores()
     return [Job(model=name, **shared) for name in names]
 
 

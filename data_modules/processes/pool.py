@@ -34,6 +34,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([SERVER])
 
 
+def cores() -> int:
+    """Cores that this process may use; on a system that does not say which, all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a job failed in every try.

@@ -6,7 +6,6 @@ of ``data_modules.synthesis.action_units`` while the head sways a little. See ``
 """
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from data_modules.processes import pool as processes
 from data_modules.processes import whole_files
-from data_modules.processes.pool import Failure
+from data_modules.processes.pool import Failure, cores
 from data_modules.synthesis import layouts
 from data_modules.synthesis.filming import film
 from data_modules.synthesis.layouts import Layout, stand_ins
@@ -93,7 +92,7 @@ def synthesize(
                 for place, part in parts.items()
             }
             takes = [(unfinished / place, parts[place], clip) for place in parts for clip in table[place]]
-            steps, total = _spread(partial(_film, seed, size), takes, min(workers or _cores(), len(takes))), len(takes)
+            steps, total = _spread(partial(_film, seed, size), takes, min(workers or cores(), len(takes))), len(takes)
         for done, _ in enumerate(steps, start=1):
             if progress is not None:
                 progress(done, total)
@@ -153,7 +152,3 @@ def _check(**numbers: tuple[int, int, int]) -> None:
     for name, (value, low, high) in numbers.items():
         if not isinstance(value, int) or not low <= value <= high:
             raise InputError(f"synthesize: {name} is {value!r}; it must be a whole number from {low} to {high}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

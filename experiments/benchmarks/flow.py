@@ -5,7 +5,6 @@ each counts, so that other work on the machine disturbs all alike.
 """
 
 import argparse
-import os
 import platform
 import resource
 import time
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_modules.cache.store import write_text
+from data_modules.processes.pool import cores
 from experiments.benchmarks import flow_figures
 from experiments.benchmarks.flow_pairs import film
 from experiments.benchmarks.page import fill
@@ -96,14 +96,14 @@ def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], N
         The rows, and the true flow (pairs, 2, size, size) in px.
     """
     frames, truth = (np.stack(part) for part in zip(*[film(number, size) for number in range(pairs)]))
-    cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, get_context("forkserver"), cv2.setNumThreads, (1,)) as pool:
+    count = cores()
+    with ProcessPoolExecutor(count, get_context("forkserver"), cv2.setNumThreads, (1,)) as pool:
         rows = []
         for method in METHODS:
             task = partial(_estimate, method)
             rows.append(Row(NAMES[method], "one core", partial(_one_by_one, task, frames), pairs))
-            rows.append(Row(NAMES[method], f"{cores} cores", partial(_one_by_one, task, frames, pool), pairs))
-        for threads, where in ((1, "one core"), (cores, f"{cores} cores")):
+            rows.append(Row(NAMES[method], f"{count} cores", partial(_one_by_one, task, frames, pool), pairs))
+        for threads, where in ((1, "one core"), (count, f"{count} cores")):
             rows.append(Row(OURS, where, partial(_batch, torch.from_numpy(frames), threads), pairs))
         if torch.cuda.is_available():
             name = torch.cuda.get_device_name()
@@ -114,7 +114,7 @@ def measure(pairs: int, batch: int, size: int, turns: int) -> tuple[list[Row], N
             row.estimate()
             row.memory = torch.cuda.max_memory_allocated() / 1e6 / row.pairs
         cv2.setNumThreads(1)
-        list(pool.map(partial(_estimate, "tvl1"), frames[: 2 * cores]))  # starts the processes
+        list(pool.map(partial(_estimate, "tvl1"), frames[: 2 * count]))  # starts the processes
         for _ in range(turns):
             for row in rows:
                 row.turn()
@@ -133,7 +133,7 @@ def table(rows: list[Row], truth: NDArray[np.float32]) -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU, so no figure of one"
     lines = [
         f"{len(truth)} pairs of {truth.shape[-1]} x {truth.shape[-2]} px; {_processor()}, "
-        f"{len(os.sched_getaffinity(0))} cores; {gpu}; {versions}.",
+        f"{cores()} cores; {gpu}; {versions}.",
         "",
         "| method | on | pairs per second | to OpenCV's TV-L1 on one core | mean endpoint error, px "
         "| from OpenCV's TV-L1: mean, px | 95 %, px |",

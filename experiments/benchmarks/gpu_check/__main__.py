@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from data_modules.processes.pool import cores
 from experiments.benchmarks.gpu_check.check import FAILS, HOLDS, SKIPPED, Row
 
 ROOT = Path(__file__).parents[3]
@@ -126,7 +127,7 @@ def run(parts: Sequence[Part], runner: Runner, console: Console) -> list[Row]:
         return rows
 
     together = [part for part in parts if not part.alone]
-    with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)) // 2)) as pool:
+    with ThreadPoolExecutor(max(2, cores() // 2)) as pool:
         try:
             rows = dict(zip(together, pool.map(run_part, together)))
             rows |= {part: run_part(part) for part in parts if part.alone}

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from data_modules.processes.pool import cores
 from experiments.benchmarks.gpu_check.check import Check, Skip, Wrong, need
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +23,7 @@ FILES = (
 
 def checks(cpu: bool) -> list[Check]:
     """A check for each file; the files run side by side on half of the cores, and a check waits for its file."""
-    pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // 2))
+    pool = ThreadPoolExecutor(max(1, cores() // 2))
     started = {file: pool.submit(passes, file) for file in (FILES[-1:] if cpu else FILES)}
     return [Check(file, run.result) for file, run in started.items()]
 
