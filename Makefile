@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search prepare inspect status report demo sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
+.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -29,6 +29,12 @@ sweep: $(READY) ## train and test every fold of DATASET, then print the scores
 
 search: $(READY) ## choose a recipe of MODEL for each group of subjects among the others, then test it
 	$(BIN)/mer search $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(ARGS)
+
+fit: $(READY) ## train MODEL with all subjects of DATASET into models/<dataset>-<model>
+	$(BIN)/mer fit $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(ARGS)
+
+predict: $(READY) ## what MODEL=models/NAME says of CLIP=clip.mp4; ARGS="--out DIR" for a page with pictures
+	$(BIN)/mer predict $(call option,,CLIP) $(call option,--model,MODEL) $(ARGS)
 
 prepare: $(READY) ## fill the cache of DATASET and train nothing
 	$(BIN)/mer prepare $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(ARGS)

@@ -2,11 +2,17 @@ import inspect
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from skimage.data import astronaut
 
+import mer
 from experiments.benchmarks.model_table import PAGE, TITLES, build, count, page, short
+from mer import onnx_export
 from mer.training.mfvan_task import MFVANTask
+from tests.experiments.demo.conftest import write_model, write_video
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,3 +67,43 @@ def test_relative_links_lead_somewhere(path):
 def test_a_multiply_add_counts_as_two():
     convolutions, linear = 28 * 28 * 16 * 27, 400 * 3
     assert count(*build("ststnet", "paper")) == (1683, 2 * (convolutions + linear))
+
+
+def examples(name):
+    """The Python of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{name}.md").read_text(), flags=re.S)
+
+
+@pytest.fixture
+def model_and_clip(tmp_path, monkeypatch):
+    """What the pages on models name lies in the current folder: a model with its ONNX file, a video, two pictures."""
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    folder = write_model(Path("models/casme3-ststnet"), 0)
+    model = mer.load(folder, device="cpu")
+    onnx_export.export(model.tasks, {"flow": torch.randn(2, 3, 28, 28)}, folder / "model.onnx")
+    onset = cv2.cvtColor(astronaut()[:300, 60:400], cv2.COLOR_RGB2BGR)
+    y, x = np.mgrid[:300, :340].astype(np.float32)
+    lift = 2 * np.exp(-(((y - 85) / 15) ** 2 + ((x - 165) / 40) ** 2)).astype(np.float32)  # of the brows
+    frames = [cv2.remap(onset, x, y + share * lift, cv2.INTER_CUBIC) for share in (0, 0.5, 1, 0.5)]
+    cv2.imwrite("onset.png", frames[0])
+    cv2.imwrite("apex.png", frames[2])
+    write_video(Path("clip.avi"), frames)
+    return model
+
+
+def test_the_onnx_file_gives_what_the_model_predicts(model_and_clip):
+    (example,) = examples("fit")
+    names = {}
+    exec(example, names)
+    expected = model_and_clip.predict("onset.png:apex.png")
+    np.testing.assert_allclose(names["probabilities"][0], expected.probabilities, atol=1e-5)
+    assert np.abs(expected.flow[:2]).max() > 0.5
+
+
+def test_the_example_of_a_prediction_runs(model_and_clip, capsys):
+    (example,) = examples("predict")
+    names = {}
+    exec(example, names)
+    assert names["result"].flow.shape == (3, 128, 128)
+    assert capsys.readouterr().out.startswith(names["result"].label)

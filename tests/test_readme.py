@@ -1,4 +1,4 @@
-"""The examples of the README, run as they stand."""
+"""The examples of the README, run as they stand; its commands and those of the pages on models, parsed."""
 
 import json
 import os
@@ -47,9 +47,11 @@ def test_an_own_model_on_an_own_dataset_runs(tmp_path):
 
 
 def commands() -> list[list[str]]:
-    """Every ``make`` and ``mer`` command of the README."""
-    lines = (line.split("  #")[0].strip() for line in TEXT.splitlines() if line.startswith("    "))
-    return [shlex.split(line) for line in lines if line.startswith(("make ", ".venv/bin/mer "))]
+    """Every ``make`` and ``mer`` command of the README and of the pages on models."""
+    pages = [TEXT, *((HERE / f"docs/{name}.md").read_text() for name in ("fit", "predict", "demo"))]
+    code = (line for page in pages for line in page.splitlines() if line.startswith("    "))
+    lines = (line.split("  #")[0].strip() for line in code)
+    return [shlex.split(line) for line in lines if line.startswith(("make ", "mer ", ".venv/bin/mer "))]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
