@@ -5,7 +5,8 @@ before it is used.
 
     model = mer.load("models/casme3-ahmsa_net")     # as `mer fit` writes it, on the GPU where there is one
     result = model.predict("clip.mp4")              # probabilities, onset, apex, flow (3, H, W), attention
-    face = mer.align(frame)                         # RGB (H, W, 3) -> the aligned face (128, 128, 3)
+    face = mer.align(onset)                         # RGB (H, W, 3) -> the aligned face (128, 128, 3)
+    later = mer.align(apex, like=onset)             # another frame of the clip, cut in the same way
 
 >>> import mer, torch
 >>> first = torch.rand(1, 1, 64, 64)

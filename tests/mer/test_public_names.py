@@ -26,7 +26,13 @@ def test_all_names_are_there_and_no_others():
 
 
 def test_a_face_is_aligned():
-    face = mer.align(astronaut()[:300, 60:400])
+    portrait = astronaut()[:300, 60:400]
+    face = mer.align(portrait)
     assert face.shape == (128, 128, 3) and face.dtype == np.uint8 and face.std() > 20
+    later = np.roll(astronaut()[:300, 60:400], 3, axis=1)
+    assert (
+        np.abs(mer.align(later).astype(int) - face).mean()
+        < np.abs(mer.align(later, like=portrait).astype(int) - face).mean()
+    )
     with pytest.raises(mer.InputError, match="no face is found in the picture of 80 x 60"):
         mer.align(np.zeros((60, 80, 3), np.uint8))

@@ -215,14 +215,14 @@ class FramesPreparation(Preparation):
         return {"frames": np.stack(taken).transpose(0, 3, 1, 2)}
 
 
-def align(frame: NDArray[np.uint8], size: int = 128) -> NDArray[np.uint8]:
+def align(frame: NDArray[np.uint8], size: int = 128, *, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The face of a picture, level and at a fixed size, see ``mer.preprocessing.faces``.
-
-    Two frames of a clip are aligned by one transform, not by this: each would be aligned to itself.
 
     Args:
         frame: RGB (H, W, 3) or grey (H, W), uint8.
         size: Side of the aligned face in pixels.
+        like: The onset frame of the clip, if this is a later one: the face is looked for there, so that only what moves
+            in between differs.
 
     Returns:
         uint8, shape (size, size, 3) or (size, size).
@@ -230,7 +230,7 @@ def align(frame: NDArray[np.uint8], size: int = 128) -> NDArray[np.uint8]:
     Raises:
         InputError: If there is no face.
     """
-    landmarks = finder().landmarks(frame)
+    landmarks = finder().landmarks(frame if like is None else like)
     if landmarks is None:
         raise InputError(f"no face is found in the picture of {frame.shape[1]} x {frame.shape[0]} pixels")
     return crop(frame, alignment(landmarks, size), size)
