@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mer import InputError
-from mer.flow import with_strain
+from mer.flow import SMALLEST, with_strain
 from mer.flow.tvl1 import tvl1
 from mer.model_folder import build, read_config, revisions
 from mer.models import Network
@@ -57,17 +57,20 @@ class Model:
 
     def __init__(self, folder: str | Path, device: str | None = None, allow: Sequence[str] = ()):
         self.folder = Path(folder)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.config = read_config(self.folder / "config.yaml")
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.input: Mapping[str, Any] = self.config["input"]
         try:
             self.tasks = self._tasks(("mer", *allow))
-        except (KeyError, TypeError, ValueError, AttributeError, ImportError, RuntimeError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except Exception as error:  # a network may raise anything where its arguments are odd
             reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{self.folder}: is damaged, or was written for other code: {reason}") from error
+            raise InputError(
+                f"{self.folder}: is damaged, or was written for other code: {type(error).__name__}, {reason}; copy the "
+                "model again, or fit it anew"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -94,6 +97,11 @@ class Model:
             task.load_state_dict(own)
             tasks.append(task.to(self.device).eval())
         self._check_revisions(tasks[0].network)
+        if missing := set(tasks[0].network.inputs).difference(self.input["inputs"]):
+            raise InputError(
+                f"{self.folder}/config.yaml: its network reads {', '.join(sorted(missing))}, which input.inputs lacks; "
+                "copy the model again, or fit it anew"
+            )
         return tasks
 
     def _check_revisions(self, network: Network) -> None:
@@ -194,6 +202,8 @@ class Model:
         method = how["method"] if how["backend"] == "opencv" else None
         work = FlowPreparation(frames=frames, **common, apex=apex, method=method)
         onset = read_frame(frames[0][1])
+        if min(onset.shape[:2]) < SMALLEST:
+            raise InputError(f"{name}: has {onset.shape[1]} x {onset.shape[0]} px; {SMALLEST} px is the least")
         if not registered and quality.count_faces(onset) > 1:
             raise InputError(f"{name}: there are two faces in frame {frames[0][0]}; cut the video to one of them")
         landmarks = None if registered else work.landmarks(onset)
@@ -263,6 +273,19 @@ class Model:
 def load(folder: str | Path, device: str | None = None, allow: Sequence[str] = ()) -> Model:
     """The model of a folder, see ``Model``."""
     return Model(folder, device, allow)
+
+
+def _device(name: str) -> torch.device:
+    """A device that can be used here.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+        reason = str(error).partition("\n")[0][:200]
+        raise InputError(f"device '{name}' cannot be used here ({reason}); name another, or take cpu") from error
 
 
 @contextmanager
