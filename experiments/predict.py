@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +154,7 @@ def _of_table(path: Path, shared: Wanted) -> list[Wanted]:
     try:
         read = pd.read_csv if path.suffix.lower() == ".csv" else pd.read_excel
         rows = read(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile) as error:  # the last three: a spoilt .xlsx
+    except Exception as error:  # openpyxl has no error of its own for a broken workbook
         raise InputError(f"{path}: is no table that can be read ({' '.join(str(error).split())[:200]})") from error
     if "path" not in rows or rows.empty:
         raise InputError(f"{path}: has no column 'path' with clips; it has {', '.join(map(str, rows.columns))}")
