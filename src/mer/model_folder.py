@@ -6,7 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from mer import InputError, flow, transforms
 from mer.models import Network
@@ -16,10 +18,10 @@ from mer.training.task import Task
 LARGEST = 1 << 20
 """Bytes of a ``config.yaml`` that are read at most: one has about 2,000."""
 
-MOST = 1 << 16
-"""What a number of a network's options may be at most; its layers are made before their weights are read."""
+MOST = 1 << 12
+"""What a number of a network's options may be at most: so many layers are made before their sizes are compared."""
 
-SIZES = {"input_size": (8, 4096), "crop_size": (flow.SMALLEST, 4096), "num_frames": (2, 64)}
+SIZES = {"input_size": (8, 512), "crop_size": (flow.SMALLEST, 1024), "num_frames": (2, 64)}
 """Least and most of each number that says how a model's input is made."""
 
 CHOICES = {"method": ("tvl1", "farneback", "dis"), "backend": ("opencv", "torch"), "head_motion": ("kept", "removed")}
@@ -40,6 +42,32 @@ def build(config: Mapping[str, Any], packages: Sequence[str] = ("mer",)) -> Task
     network = arguments.pop("network")
     made = _class(network["class_path"], Network, packages)(**network.get("init_args") or {})
     return _class(config["class_path"], Task, packages)(network=made, **arguments)
+
+
+def tasks(config: Mapping[str, Any], weights: Mapping[str, Tensor], packages: Sequence[str]) -> Iterator[Task]:
+    """The task of each seed with its weights.
+
+    Args:
+        config: What ``config.yaml`` says.
+        weights: Of all seeds, ``seed<k>.<name>``.
+        packages: Whose classes may be named. With none but ``mer`` no memory is taken that the weights do not fill.
+
+    Raises:
+        InputError: If another class is named.
+        ValueError: If there are other weights than the network has; it may raise anything itself.
+    """
+    for seed in config["seeds"]:
+        start = f"seed{seed}."
+        own = {name.removeprefix(start): x for name, x in weights.items() if name.startswith(start)}
+        if set(packages) == {"mer"} and seed == config["seeds"][0]:
+            with torch.device("meta"):  # a class of somebody else may need numbers to be built
+                needed = {name: x.shape for name, x in build(config["model"], packages).state_dict().items()}
+            wrong = [name for name in {**needed, **own} if name not in own or needed.get(name) != own[name].shape]
+            if wrong:
+                raise ValueError(f"the weights of seed {seed} do not fit the network: {', '.join(wrong[:5])}")
+        task = build(config["model"], packages)
+        task.load_state_dict(own)
+        yield task
 
 
 def revisions(network: Network) -> dict[str, int]:

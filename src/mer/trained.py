@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mer import InputError
+from mer import InputError, model_folder
 from mer.flow import SMALLEST, with_strain
 from mer.flow.tvl1 import tvl1
-from mer.model_folder import build, read_config, revisions
+from mer.model_folder import read_config, revisions
 from mer.models import Network
 from mer.prediction import Prediction
 from mer.preprocessing import apex as apexes
@@ -88,21 +88,20 @@ class Model:
             weights = load_file(file, str(self.device))
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file}: cannot be read ({error})") from error
-        tasks = []
-        for seed in self.config["seeds"]:
-            task = build(self.config["model"], packages)
-            own = {
-                name.removeprefix(f"seed{seed}."): x for name, x in weights.items() if name.startswith(f"seed{seed}.")
-            }
-            task.load_state_dict(own)
-            tasks.append(task.to(self.device).eval())
+        tasks = [task.to(self.device).eval() for task in model_folder.tasks(self.config, weights, packages)]
         self._check_revisions(tasks[0].network)
-        if missing := set(tasks[0].network.inputs).difference(self.input["inputs"]):
-            raise InputError(
-                f"{self.folder}/config.yaml: its network reads {', '.join(sorted(missing))}, which input.inputs lacks; "
-                "copy the model again, or fit it anew"
-            )
+        self._check_shapes(tasks[0])
         return tasks
+
+    def _check_shapes(self, task: Task) -> None:
+        """Have a task predict a clip without motion, so that a wrong configuration is found before a clip is read."""
+        picture = (3, self.input["input_size"], self.input["input_size"])
+        shapes = {"frames": (1, self.input.get("num_frames", 2), *picture)}
+        clip = {name: torch.zeros(shapes.get(name, (1, *picture)), device=self.device) for name in self.input["inputs"]}
+        with torch.inference_mode():
+            found = tuple(task.predict_step(clip).shape)
+        if found != (1, len(self.classes)):
+            raise ValueError(f"the network has {found[-1]} classes, and {len(self.classes)} are named")
 
     def _check_revisions(self, network: Network) -> None:
         now, then = revisions(network), self.config["revisions"]
