@@ -1,5 +1,7 @@
 """`mer predict`: what a model says of clips of one's own."""
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +83,11 @@ def predict(
 def _predict(model: Model, wanted: Wanted, registered: bool) -> list[Prediction]:
     """The predictions of one clip: one, or one for each micro-expression that is spotted in a long one."""
     clip = open_clip(wanted.clip, wanted.frames_per_second)
-    if wanted.onset is None and wanted.offset is None and clip.is_long():
+    if (wanted.onset, wanted.apex, wanted.offset) == (None, None, None) and clip.is_long():
+        if registered:
+            raise InputError(
+                f"{clip.name}: is long, and nothing is spotted in crops of registered faces; name its onset and offset"
+            )
         spotted, predictions = model.predict_long(clip)
         spots = len(predictions)
         print(
@@ -108,10 +114,13 @@ def list_clips(arguments: Sequence[str], shared: Wanted) -> list[Wanted]:
     clips: list[Wanted] = []
     for argument in arguments:
         path = Path(argument)
-        if path.suffix.lower() in TABLES and path.is_file():
+        if path.suffix.lower() in TABLES and os.path.isfile(path):
             clips += _of_table(path, shared)
-        elif path.is_dir():
-            folders = [Wanted(str(folder), *_known(shared)) for folder in _below(path)]
+        elif os.path.isdir(path):
+            try:
+                folders = [Wanted(str(folder), *_known(shared)) for folder in _below(path)]
+            except OSError as error:
+                raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
             if not folders:
                 raise InputError(f"{path}: holds no frames, no folder of frames and no video")
             clips += folders
@@ -145,18 +154,28 @@ def _of_table(path: Path, shared: Wanted) -> list[Wanted]:
     try:
         read = pd.read_csv if path.suffix.lower() == ".csv" else pd.read_excel
         rows = read(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # openpyxl has no error of its own for a broken workbook
         raise InputError(f"{path}: is no table that can be read ({' '.join(str(error).split())[:200]})") from error
     if "path" not in rows or rows.empty:
         raise InputError(f"{path}: has no column 'path' with clips; it has {', '.join(map(str, rows.columns))}")
     clips = []
     for line, row in enumerate(rows.to_dict("records"), start=2):
-        given = {name: str(row.get(name, "")).strip() or getattr(shared, name) for name in PLACES}
-        try:
-            rate = float(given["frames_per_second"]) if given["frames_per_second"] else None
-        except ValueError as error:
-            wrong = given["frames_per_second"]
-            raise InputError(f"{path}, line {line}: frames_per_second '{wrong}' is no number") from error
+        if not str(row["path"]).strip():
+            raise InputError(f"{path}, line {line}: names no clip in the column 'path'")
+        # A whole number may stand there as 12.0, as pandas writes a column in which others are missing.
+        texts = {name: re.sub(r"\.0+$", "", str(row.get(name, "")).strip()) for name in PLACES}
+        given = {name: text or getattr(shared, name) for name, text in texts.items()}
+        rate = _rate(given["frames_per_second"], f"{path}, line {line}")
         parts = [str(path.parent / part) for part in str(row["path"]).split(":")]
         clips.append(Wanted(":".join(parts), given["onset"], given["apex"], given["offset"], rate))
     return clips
+
+
+def _rate(text: str | float | None, place: str) -> float | None:
+    try:
+        rate = None if text is None else float(text)
+    except ValueError:
+        rate = 0.0
+    if rate is not None and not 0 < rate < 1e6:
+        raise InputError(f"{place}: frames_per_second '{text}' is no number of frames per second")
+    return rate

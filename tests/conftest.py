@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from data_modules.processes import pool
+from data_modules.synthesis.synthesize import synthesize
 
 # Whichever test starts the fork server, it has imported what the workers of a sweep need.
 pool.CONTEXT.set_forkserver_preload([pool.SERVER, "experiments.fold"])
@@ -50,3 +51,15 @@ def flow_maps(tmp_path_factory) -> Path:
 def own_flow_maps(tmp_path) -> Path:
     """The same, to spoil."""
     return write_flow_maps(tmp_path / "flow_maps")
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory) -> Path:
+    """Synthetic faces of three subjects, three clips each, in CASME II's layout. Read only."""
+    return synthesize(tmp_path_factory.mktemp("films") / "data", subjects=3, clips=3, size=(320, 240), workers=2)
+
+
+@pytest.fixture(scope="session")
+def films_cache(tmp_path_factory) -> Path:
+    """A cache that all tests of ``films`` share."""
+    return tmp_path_factory.mktemp("films") / "cache"

@@ -30,7 +30,7 @@ def card(experiment: Experiment, cell: Cell, config: Mapping[str, Any]) -> str:
         config: The model's ``config.yaml``.
     """
     scores, data = _scores(cell), experiment.data
-    name = f"{data.name}-{experiment.job.model_name}"
+    name = f"{data.name}-{cell.model}"  # of a recipe that was searched, <model>_searched
     return html.render(
         "card.md",
         "experiments.fitting",

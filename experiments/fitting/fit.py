@@ -1,8 +1,10 @@
 """`mer fit`: trains a recipe on all subjects, nobody held out, and writes the model's folder."""
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -60,7 +62,7 @@ def fit(
     Raises:
         InputError: If something is wrong with a job or its data, or a folder holds another model; nothing is trained.
     """
-    fits = [_fit_of(job, models, searched) for job in jobs]
+    fits = [_fit_of(job, models, searched) for job in dict.fromkeys(jobs)]
     for experiment, _, folder in fits:
         if experiment.data.outer_fold:
             raise InputError("a model is trained on all subjects: leave --data.outer_fold away")
@@ -106,13 +108,14 @@ def _train(fits: Sequence[Fit], seeds: Sequence[int], devices: Sequence[str]) ->
     work = [(fit, group) for fit in fits for group in _together(fit[0], seeds)]
     weights: dict[Path, dict[int, Weights]] = {folder: {} for _, _, folder in fits}
     arguments = [(fit[0].job, fit[0].config, group) for fit, group in work]
-    for index, outcome in workers.run(workers.fit, arguments, devices):
-        if isinstance(outcome, Failure):
-            raise outcome.error()
-        (experiment, cell, folder), group = work[index]
-        weights[folder] |= dict(zip(group, outcome, strict=True))
-        if len(weights[folder]) == len(seeds):
-            _write(folder, experiment, cell, {seed: weights[folder][seed] for seed in seeds})
+    with closing(workers.run(workers.fit, arguments, devices)) as ended:
+        for index, outcome in ended:
+            if isinstance(outcome, Failure):
+                raise outcome.error()
+            (experiment, cell, folder), group = work[index]
+            weights[folder] |= dict(zip(group, outcome, strict=True))
+            if len(weights[folder]) == len(seeds):
+                _write(folder, experiment, cell, {seed: weights[folder][seed] for seed in seeds})
 
 
 def _fit_of(job: Job, models: Path, searched: bool) -> Fit:
@@ -146,7 +149,7 @@ def _searched(experiment: Experiment) -> tuple[Cell, tuple[str, ...]]:
         scores = [choice["inner UF1"] for choice in record["choices"].values()]
         means = [mean(values) for values in zip(*scores, strict=True)]
         options = record["candidates"][means.index(max(means))].split()
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{same[0].folder}/config.yaml: holds no record of a search; search again") from error
     return same[0], tuple(options)
 
@@ -173,7 +176,17 @@ def _check_free(folder: Path, experiment: Experiment, seeds: Sequence[int]) -> N
 
 
 def _write(folder: Path, experiment: Experiment, cell: Cell, weights: Mapping[int, Weights]) -> None:
-    """Write a model's folder whole, by rename."""
+    """Write a model's folder whole, by rename.
+
+    Raises:
+        InputError: If its weights are no numbers, or another process has made the folder meanwhile.
+        WriteError: If it cannot be written.
+    """
+    for seed, state in weights.items():
+        if not all(np.isfinite(x).all() for x in state.values()):
+            raise InputError(
+                f"{folder.name}, seed {seed}: its weights are no numbers. Has the training diverged? Lower --model.lr"
+            )
     content = save({f"seed{seed}.{name}": x for seed, state in weights.items() for name, x in state.items()})
     config = {
         "mer": __version__,
@@ -199,5 +212,9 @@ def _write(folder: Path, experiment: Experiment, cell: Cell, weights: Mapping[in
             (unfinished / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             (unfinished / "README.md").write_text(card.card(experiment, cell, config))
             os.rename(unfinished, folder)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise InputError(f"{folder}: was made by another process meanwhile; run the same command again") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

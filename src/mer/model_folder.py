@@ -1,16 +1,31 @@
 """A model's folder: what its ``config.yaml`` says, and the networks that are built by it."""
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from mer import InputError, flow, transforms
 from mer.models import Network
 from mer.preprocessing import clip
 from mer.training.task import Task
+
+LARGEST = 1 << 20
+"""Bytes of a ``config.yaml`` that are read at most: one has about 2,000."""
+
+MOST = 1 << 12
+"""What a number of a network's options may be at most: so many layers are made before their sizes are compared."""
+
+SIZES = {"input_size": (8, 512), "crop_size": (flow.SMALLEST, 1024), "num_frames": (2, 64)}
+"""Least and most of each number that says how a model's input is made."""
+
+CHOICES = {"method": ("tvl1", "farneback", "dis"), "backend": ("opencv", "torch"), "head_motion": ("kept", "removed")}
+"""Words that say how a model's input is made."""
 
 
 def build(config: Mapping[str, Any], packages: Sequence[str] = ("mer",)) -> Task:
@@ -27,6 +42,32 @@ def build(config: Mapping[str, Any], packages: Sequence[str] = ("mer",)) -> Task
     network = arguments.pop("network")
     made = _class(network["class_path"], Network, packages)(**network.get("init_args") or {})
     return _class(config["class_path"], Task, packages)(network=made, **arguments)
+
+
+def tasks(config: Mapping[str, Any], weights: Mapping[str, Tensor], packages: Sequence[str]) -> Iterator[Task]:
+    """The task of each seed with its weights.
+
+    Args:
+        config: What ``config.yaml`` says.
+        weights: Of all seeds, ``seed<k>.<name>``.
+        packages: Whose classes may be named. With none but ``mer`` no memory is taken that the weights do not fill.
+
+    Raises:
+        InputError: If another class is named.
+        ValueError: If there are other weights than the network has; it may raise anything itself.
+    """
+    for seed in config["seeds"]:
+        start = f"seed{seed}."
+        own = {name.removeprefix(start): x for name, x in weights.items() if name.startswith(start)}
+        if set(packages) == {"mer"} and seed == config["seeds"][0]:
+            with torch.device("meta"):  # a class of somebody else may need numbers to be built
+                needed = {name: x.shape for name, x in build(config["model"], packages).state_dict().items()}
+            wrong = [name for name in {**needed, **own} if name not in own or needed.get(name) != own[name].shape]
+            if wrong:
+                raise ValueError(f"the weights of seed {seed} do not fit the network: {', '.join(wrong[:5])}")
+        task = build(config["model"], packages)
+        task.load_state_dict(own)
+        yield task
 
 
 def revisions(network: Network) -> dict[str, int]:
@@ -68,11 +109,72 @@ def read_config(path: Path) -> dict[str, Any]:
         "sha256": str,
     }
     try:
-        config = yaml.safe_load(path.read_text())
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has over {LARGEST >> 20} MB")
+        config = yaml.load(path.read_text(), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read ({reason}); a model is a folder that mer fit has written") from error
     wrong = [n for n, kind in needed.items() if not isinstance(config, dict) or not isinstance(config.get(n), kind)]
     if wrong:
-        raise InputError(f"{path}: is no configuration of a model; it has no {', no '.join(wrong)}")
+        raise InputError(
+            f"{path}: is no configuration of a model; it has no {', no '.join(wrong)}. Copy the model again, or fit it "
+            "anew"
+        )
+    for problem in _problems(config):
+        raise InputError(f"{path}: {problem}; copy the model again, or fit it anew")
     return config
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, each written once: a few lines of aliases could stand for more than fits into memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which no model needs")
+        return super().compose_node(parent, index)
+
+
+def _problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """What no model can be made of; the keys and their types are known to be right."""
+    classes, seeds, wanted = config["classes"], config["seeds"], config["input"]
+    if (
+        len(classes) < 2
+        or not all(isinstance(name, str) and name for name in classes)
+        or len({*classes}) < len(classes)
+    ):
+        yield f"classes {reprlib.repr(classes)} are not two or more different names"
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds) or len({*seeds}) < len(seeds):
+        yield f"seeds {reprlib.repr(seeds)} are not different whole numbers from 0"
+    inputs = wanted.get("inputs")
+    if not isinstance(inputs, list) or not inputs or not all(name in [*transforms.MIRRORS] for name in inputs):
+        yield f"input.inputs {reprlib.repr(inputs)} are none of {', '.join(transforms.MIRRORS)}"
+    for name, (least, most) in SIZES.items():  # a model of flow maps has the first alone
+        value = wanted.get(name, None if name == "input_size" else least)
+        if type(value) is not int or not least <= value <= most:
+            yield f"input.{name} {reprlib.repr(value)} is no whole number from {least} to {most}"
+    for name, choices in CHOICES.items():
+        if wanted.get(name, choices[0]) not in choices:
+            yield f"input.{name} {reprlib.repr(wanted[name])} is none of {', '.join(choices)}"
+    task, arguments = config["model"], config["model"].get("init_args")
+    network = arguments.get("network") if isinstance(arguments, dict) else None
+    options = (network.get("init_args") or {}) if isinstance(network, dict) else None
+    if not (isinstance(network, dict) and isinstance(options, dict)):
+        yield "model is no class_path with init_args, of which network is another"
+        return
+    if not all(isinstance(part.get("class_path"), str) for part in (task, network)):
+        yield "model or its network has no class_path"
+    if any(abs(number) > MOST for number in _numbers(options)):
+        yield f"the network has an option beyond {MOST}"
+    for name, value, meant in (("num_classes", len(classes), "classes"), ("size", wanted["input_size"], "input_size")):
+        if options.get(name, value) != value:
+            yield f"the network's {name} {reprlib.repr(options[name])} does not fit {meant}, {value}"
+
+
+def _numbers(values: object) -> Iterator[int | float]:
+    """All numbers in lists and mappings inside one another."""
+    if isinstance(values, list | dict):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _numbers(value)
+    elif isinstance(values, int | float):
+        yield values

@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mer import InputError
-from mer.flow import with_strain
+from mer import InputError, model_folder
+from mer.flow import SMALLEST, with_strain
 from mer.flow.tvl1 import tvl1
-from mer.model_folder import build, read_config, revisions
+from mer.model_folder import read_config, revisions
 from mer.models import Network
 from mer.prediction import Prediction
 from mer.preprocessing import apex as apexes
@@ -57,17 +57,20 @@ class Model:
 
     def __init__(self, folder: str | Path, device: str | None = None, allow: Sequence[str] = ()):
         self.folder = Path(folder)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.config = read_config(self.folder / "config.yaml")
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.input: Mapping[str, Any] = self.config["input"]
         try:
             self.tasks = self._tasks(("mer", *allow))
-        except (KeyError, TypeError, ValueError, AttributeError, ImportError, RuntimeError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except Exception as error:  # a network may raise anything where its arguments are odd
             reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{self.folder}: is damaged, or was written for other code: {reason}") from error
+            raise InputError(
+                f"{self.folder}: is damaged, or was written for other code: {type(error).__name__}, {reason}; copy the "
+                "model again, or fit it anew"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -85,16 +88,20 @@ class Model:
             weights = load_file(file, str(self.device))
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file}: cannot be read ({error})") from error
-        tasks = []
-        for seed in self.config["seeds"]:
-            task = build(self.config["model"], packages)
-            own = {
-                name.removeprefix(f"seed{seed}."): x for name, x in weights.items() if name.startswith(f"seed{seed}.")
-            }
-            task.load_state_dict(own)
-            tasks.append(task.to(self.device).eval())
+        tasks = [task.to(self.device).eval() for task in model_folder.tasks(self.config, weights, packages)]
         self._check_revisions(tasks[0].network)
+        self._check_shapes(tasks[0])
         return tasks
+
+    def _check_shapes(self, task: Task) -> None:
+        """Have a task predict a clip without motion, so that a wrong configuration is found before a clip is read."""
+        picture = (3, self.input["input_size"], self.input["input_size"])
+        shapes = {"frames": (1, self.input.get("num_frames", 2), *picture)}
+        clip = {name: torch.zeros(shapes.get(name, (1, *picture)), device=self.device) for name in self.input["inputs"]}
+        with torch.inference_mode():
+            found = tuple(task.predict_step(clip).shape)
+        if found != (1, len(self.classes)):
+            raise ValueError(f"the network has {found[-1]} classes, and {len(self.classes)} are named")
 
     def _check_revisions(self, network: Network) -> None:
         now, then = revisions(network), self.config["revisions"]
@@ -194,6 +201,8 @@ class Model:
         method = how["method"] if how["backend"] == "opencv" else None
         work = FlowPreparation(frames=frames, **common, apex=apex, method=method)
         onset = read_frame(frames[0][1])
+        if min(onset.shape[:2]) < SMALLEST:
+            raise InputError(f"{name}: has {onset.shape[1]} x {onset.shape[0]} px; {SMALLEST} px is the least")
         if not registered and quality.count_faces(onset) > 1:
             raise InputError(f"{name}: there are two faces in frame {frames[0][0]}; cut the video to one of them")
         landmarks = None if registered else work.landmarks(onset)
@@ -263,6 +272,19 @@ class Model:
 def load(folder: str | Path, device: str | None = None, allow: Sequence[str] = ()) -> Model:
     """The model of a folder, see ``Model``."""
     return Model(folder, device, allow)
+
+
+def _device(name: str) -> torch.device:
+    """A device that can be used here.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+        reason = str(error).partition("\n")[0][:200]
+        raise InputError(f"device '{name}' cannot be used here ({reason}); name another, or take cpu") from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
 from tests.faults.commands import contents
 
@@ -31,9 +30,8 @@ class Faces:
 
 
 @pytest.fixture(scope="session")
-def faces(tmp_path_factory) -> Faces:
-    root = tmp_path_factory.mktemp("faces") / "data"
-    return Faces(synthesize(root, subjects=3, clips=3, size=(320, 240), workers=2))
+def faces(films) -> Faces:
+    return Faces(films)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Clips as people have them: a video file, a folder of frames, or two pictures, onset and apex."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,12 +151,15 @@ def open_clip(name: str | Path, frames_per_second: float | None = None) -> Clip:
     if pair:
         return Pictures(text, frames_per_second, 0, 1, ((0, pair[0]), (1, pair[1])))
     path = Path(name)
-    if path.is_dir():
-        files = tuple((frame.number, frame.path) for frame in list_frames(path))
+    if os.path.isdir(path):  # unlike a path's own method it says no to a name that is too long
+        try:
+            files = tuple((frame.number, frame.path) for frame in list_frames(path))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         if not files:
             raise InputError(f"{path}: holds no frames, that is no images with a number in their names")
         return Pictures(text, frames_per_second, files[0][0], files[-1][0], files)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"{path}: there is no such file or folder; a clip is a video, a folder of frames or ONSET:APEX"
         )
