@@ -111,7 +111,10 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has over {LARGEST >> 20} MB")
-        config = yaml.load(path.read_text(), _Loader)
+        text = path.read_text()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has an alias; a few lines of them could stand for more than fits into memory")
+        config = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read ({reason}); a model is a folder that mer fit has written") from error
@@ -124,15 +127,6 @@ def read_config(path: Path) -> dict[str, Any]:
     for problem in _problems(config):
         raise InputError(f"{path}: {problem}; copy the model again, or fit it anew")
     return config
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values alone, each written once: a few lines of aliases could stand for more than fits into memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, which no model needs")
-        return super().compose_node(parent, index)
 
 
 def _problems(config: Mapping[str, Any]) -> Iterator[str]:
