@@ -213,7 +213,7 @@ class FlowDataModule(LightningDataModule):
         Raises:
             InputError: If there is no such fold.
         """
-        if fold not in (*self.folds, NOBODY):
+        if fold != NOBODY and fold not in self.folds:
             raise InputError(f"there is no fold '{fold}'; there are {', '.join(self.folds)}")
         self.fold, self.seed = fold, seed
 
