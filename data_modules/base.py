@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_modules import protocols
 from data_modules.batches import Augmentation, Batches
-from data_modules.release.clip_table import Problem
+from data_modules.release.clip_table import ONE_NAME, Problem, complain, split_people
 from mer import InputError, transforms
 from mer.models import Batch
 from mer.transforms import normalise_flow
@@ -178,8 +178,14 @@ class FlowDataModule(LightningDataModule):
 
     @cached_property
     def all_clips(self) -> pd.DataFrame:
-        """The dataset's clip table."""
-        return self.read_clips()
+        """The dataset's clip table.
+
+        Raises:
+            InputError: As ``read_clips``, or if one person has two names.
+        """
+        clips = self.read_clips()
+        complain(self.root, split_people(clips), ONE_NAME)
+        return clips
 
     def usable_clips(self) -> pd.DataFrame:
         """The labelled clips of the protocol that can be used."""
