@@ -4,20 +4,21 @@ import multiprocessing
 import os
 import warnings
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from data_modules.base import Batch, FlowDataModule
+from data_modules.base import FlowDataModule
 from data_modules.cache.store import is_below
 from data_modules.map_files import is_picture, read_map
 from data_modules.protocols import protocol
 from data_modules.release.clip_table import ONE_NAME, Problem, complain, rows, split_people, unsafe_names
 from mer import InputError
-from mer.transforms import resize
+
+if TYPE_CHECKING:
+    from mer.models import Batch
 
 COLUMNS = ("dataset", "subject", "clip", "emotion", "file")
 LARGEST = 10 << 20
@@ -125,7 +126,11 @@ class FlowMaps(FlowDataModule):
     def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
         return {file: (self.root / file).stat().st_size for file in clips["file"]}
 
-    def load(self, clips: pd.DataFrame) -> Batch:
+    def load(self, clips: pd.DataFrame) -> "Batch":
+        import torch
+
+        from mer.transforms import resize
+
         problems, maps = [], []
         for file in clips["file"]:
             try:

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from data_modules.base import generator
-from data_modules.batches import Augmentation
+from data_modules.batches import Augmentation, generator
 from data_modules.flow_maps import FlowMaps
 from data_modules.map_files import read_map
 from mer import InputError

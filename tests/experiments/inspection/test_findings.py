@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -88,6 +90,24 @@ def test_every_flow_map_is_opened(own_flow_maps, capsys):
     assert (problem["subject"], problem["clip"], content["left_out"]) == ("s1", "c0", 1)
     assert "s1_0.png: is not an image" in problem["what"] and "mended" in problem["action"]
     assert content["clips"] == content["protocols"]["megc2019"]["clips"] == 17
+
+
+@pytest.mark.parametrize("name", ["casme2", "megc2019", "flow_maps"])
+def test_nothing_heavy_is_imported(name, flow_maps, tmp_path):
+    """An answer takes a second, and the imports of torch and Lightning ten, and a gigabyte."""
+    root = flow_maps if name == "flow_maps" else getattr(trees, name)(tmp_path / "data")
+    words = ["inspect", name, "--root", str(root), "--data.input_size=32"]
+    heavy = ("torch", "lightning", "torchvision", "timm", "scipy", "wandb", "matplotlib")
+    check = f"import sys; from experiments.cli import main; assert main({words}) == 0; "
+    check += f"assert not [name for name in {heavy} if name in sys.modules]"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_options_of_other_classes_are_taken_and_checked(flow_maps, capsys):
+    words = ["flow_maps", "--root", str(flow_maps)]
+    assert inspect(capsys, *words, "--trainer.max_steps", "3") == inspect(capsys, *words)
+    assert main(["inspect", *words, "--model.lrr=3"]) == 2
+    assert "--model.lr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["casme2", "samm", "smic", "casme3", "megc2019"])
