@@ -1,4 +1,4 @@
-"""The data: one LightningDataModule per dataset, chosen by name."""
+"""The data: one data module per dataset, chosen by name; ``fold.FoldDataModule`` hands its folds to Lightning."""
 
 from importlib import import_module
 from typing import Any

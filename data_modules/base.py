@@ -1,28 +1,26 @@
-"""The base of all data modules: clips of a protocol as tensors on the device, folds, training batches."""
+"""The base of all data modules: clips of a protocol as tensors on the device, folds, training batches.
+
+torch is imported where tensors are made: what lies in a folder is known without it.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
-import torch
-from lightning import LightningDataModule
-from torch import Tensor
 
 from data_modules import protocols
-from data_modules.batches import Augmentation, Batches
-from data_modules.release.clip_table import Problem
-from mer import InputError, transforms
-from mer.models import Batch
-from mer.transforms import normalise_flow
+from data_modules.release.clip_table import ONE_NAME, Problem, complain, split_people
+from mer import InputError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-def generator(*key: object) -> torch.Generator:
-    """A random stream on the CPU that depends on the key alone, not on the order of the work."""
-    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
-    return torch.Generator().manual_seed(seed % 2**63)
+    from data_modules.batches import Augmentation, Batches
+    from mer.models import Batch
 
 
 NOBODY = "nobody"
@@ -46,14 +44,9 @@ class Selection:
         """Rows of ``clips`` that each fold holds out, by fold name."""
         return protocols.folds(self.clips, self.data.split)
 
-    @cached_property
-    def targets(self) -> Tensor:
-        """Class of every clip, (N,), on the CPU."""
-        return torch.tensor([self.data.classes.index(name) for name in self.clips["target"]])
 
-
-class FlowDataModule(LightningDataModule):
-    """Clips of a protocol as flow maps, one subject held out.
+class FlowDataModule:
+    """Clips of a protocol as flow maps, one subject held out. For Lightning, wrap it in a ``FoldDataModule``.
 
     A batch is a dict of tensors on the device: the inputs that the model reads, as ``flow`` (B, 3, S, S) with S the
     ``input_size``: u (right), v (down) and the strain magnitude after ``mer.transforms.normalise_flow``; ``target``
@@ -78,7 +71,6 @@ class FlowDataModule(LightningDataModule):
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
     path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
-    revision: ClassVar[tuple[int, ...]] = (transforms.REVISION,)  # of all code that makes tensors of the same files
 
     own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
     """Protocols by name, for labels that no protocol of ``protocols.py`` knows; they are known once it is imported."""
@@ -101,7 +93,6 @@ class FlowDataModule(LightningDataModule):
         flip: float = 0.5,
         shift: int = 0,
     ):
-        super().__init__()
         if input_size < 8 or batch_size < 1 or not 0 <= flip <= 1:
             raise InputError(
                 f"input_size {input_size} must be 8 or more, batch_size {batch_size} 1 or more, flip {flip} in 0..1"
@@ -111,7 +102,7 @@ class FlowDataModule(LightningDataModule):
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
         self.protocol = protocol or self.default_protocol
         self.split, self.inputs, self.input_size, self.batch_size = split, inputs, input_size, batch_size
-        self.balanced, self.augmentation = balanced, Augmentation(tuple(inputs), flip, shift)
+        self.balanced, self.flip, self.shift = balanced, flip, shift
         self.classes = protocols.protocol(self.protocol).classes
         self.outer_split, self.outer_fold = outer_split, outer_fold
         for name in (split, outer_split):
@@ -120,7 +111,7 @@ class FlowDataModule(LightningDataModule):
             raise InputError(
                 f"outer split '{outer_split}' leaves nobody out yet: name a fold of it with --data.outer_fold"
             )
-        self.store: Batch = {}
+        self.store: dict[str, Tensor] = {}
         self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0
         unknown = set(inputs) - set(self.available_inputs)
@@ -143,7 +134,7 @@ class FlowDataModule(LightningDataModule):
         """Size in bytes of every file that the clips are read from, by path below the root."""
         raise NotImplementedError
 
-    def load(self, clips: pd.DataFrame) -> Batch:
+    def load(self, clips: pd.DataFrame) -> "Batch":
         """The tensors named by ``inputs`` for the clips, in the order of the table, first dimension N."""
         raise NotImplementedError
 
@@ -174,12 +165,21 @@ class FlowDataModule(LightningDataModule):
         """What is wrong with single clips, and what was done about it."""
         return []
 
+    @property
+    def revision(self) -> tuple[int, ...]:
+        """Revisions of all code that makes tensors of the same files."""
+        from mer import transforms
+
+        return (transforms.REVISION,)
+
     # What follows from it
 
     @cached_property
     def all_clips(self) -> pd.DataFrame:
-        """The dataset's clip table."""
-        return self.read_clips()
+        """The dataset's clip table, in which every person has one name."""
+        clips = self.read_clips()
+        complain(self.root, split_people(clips), ONE_NAME)
+        return clips
 
     def usable_clips(self) -> pd.DataFrame:
         """The labelled clips of the protocol that can be used."""
@@ -196,9 +196,11 @@ class FlowDataModule(LightningDataModule):
         return self.selection.folds
 
     @property
-    def targets(self) -> Tensor:
+    def targets(self) -> "Tensor":
         """Class of every clip, (N,), on the CPU."""
-        return self.selection.targets
+        import torch
+
+        return torch.tensor([self.classes.index(name) for name in self.clips["target"]])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -217,9 +219,15 @@ class FlowDataModule(LightningDataModule):
             raise InputError(f"there is no fold '{fold}'; there are {', '.join(self.folds)}")
         self.fold, self.seed = fold, seed
 
-    def setup(self, stage: str | None = None) -> None:
+    def prepare_data(self) -> None:
+        """Compute and cache what is missing, or look whether all opens; nothing is kept in memory."""
+
+    def setup(self, device: "torch.device | str" = "cpu") -> None:
         """Put the tensors of all clips on the device, once."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        import torch
+
+        from mer.transforms import normalise_flow
+
         if not self.store:
             tensors = self.load(self.clips)
             if "flow" in tensors:  # here, once: it depends on nothing but the clip, and takes a fifth of a small step
@@ -229,8 +237,10 @@ class FlowDataModule(LightningDataModule):
             self.store = tensors
         self.store = {name: tensor.to(device) for name, tensor in self.store.items()}
 
-    def dummy_batch(self) -> Batch:
+    def dummy_batch(self) -> "Batch":
         """A batch of the right shapes, to time a step before there are any data."""
+        import torch
+
         clips, picture = self.batch_size, (3, self.input_size, self.input_size)
         batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
         batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
@@ -248,7 +258,7 @@ class FlowDataModule(LightningDataModule):
         return [row for row in range(len(self.clips)) if row not in held_out]
 
     @property
-    def train_targets(self) -> Tensor:
+    def train_targets(self) -> "Tensor":
         """Classes of the clips that the fold trains on, on the CPU."""
         return self.targets[self.train_rows]
 
@@ -258,23 +268,34 @@ class FlowDataModule(LightningDataModule):
         return -(-len(self.train_rows) // self.batch_size)
 
     @property
-    def test_targets(self) -> Tensor:
+    def test_targets(self) -> "Tensor":
         """Classes of the test clips, (n,), on the CPU."""
         return self.targets[self.test_rows]
 
-    def train_dataloader(self) -> Batches:
-        """The fold's stream of training batches; processes that train one fold together share each of them.
+    @property
+    def augmentation(self) -> "Augmentation":
+        """What is done to a training batch."""
+        from data_modules.batches import Augmentation
 
-        Raises:
-            InputError: If a batch cannot be shared equally.
+        return Augmentation(tuple(self.inputs), self.flip, self.shift)
+
+    def train_dataloader(self, part: tuple[int, int] = (0, 1)) -> "Batches":
+        """The fold's stream of training batches.
+
+        Args:
+            part: Which of how many equal parts of every batch is wanted, where processes train one fold together.
         """
+        import torch
+
+        from data_modules.batches import Batches, generator
+
         draws = generator("order", self.seed, self.fold)
         targets = self.train_targets
         weights = 1 / torch.bincount(targets)[targets] if self.balanced else None
-        part = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.batch_size % part[1]:
-            raise InputError(f"batch_size {self.batch_size} cannot be shared by {part[1]} processes: take a multiple")
         return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augmentation, part)
 
-    def test_dataloader(self) -> Batches:
+    def test_dataloader(self) -> "Batches":
+        """The test clips, in order, in one batch."""
+        from data_modules.batches import Batches
+
         return Batches(self.store, self.test_rows)

@@ -1,5 +1,6 @@
 """Batches of a tensor store that lives on the device: a batch is an index, and what augmentation draws for it."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,12 @@ from mer.transforms import MIRRORS, shift
 
 AHEAD = 16
 """Steps whose draws are sent to the device together."""
+
+
+def generator(*key: object) -> torch.Generator:
+    """A random stream on the CPU that depends on the key alone, not on the order of the work."""
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
+    return torch.Generator().manual_seed(seed % 2**63)
 
 
 @dataclass(frozen=True)

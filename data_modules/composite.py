@@ -3,18 +3,20 @@
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
-import torch
 
 from data_modules import DATASETS, data_module
-from data_modules.base import Batch, Selection
+from data_modules.base import Selection
 from data_modules.preparation import PreparedDataModule
 from data_modules.protocols import PROTOCOLS, protocol
 from data_modules.release.clip_table import Problem
 from data_modules.videos import VideoDataModule
 from mer import InputError, near
+
+if TYPE_CHECKING:
+    from mer.models import Batch
 
 
 class Composite(PreparedDataModule):
@@ -106,7 +108,9 @@ class Composite(PreparedDataModule):
             part.prepare_data()
         self.selection = Selection(self)
 
-    def load(self, clips: pd.DataFrame) -> Batch:
+    def load(self, clips: pd.DataFrame) -> "Batch":
+        import torch
+
         tables = {name: clips.loc[clips["dataset"] == name] for name in self.parts}
         loaded = [self.parts[name].load(table) for name, table in tables.items() if len(table)]
         return {name: torch.cat([tensors[name] for tensors in loaded]) for name in loaded[0]}

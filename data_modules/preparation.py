@@ -1,15 +1,22 @@
 """How clips become flow and pictures: the options that all data modules with frames have in common."""
 
 import inspect
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
-
 from data_modules.base import FlowDataModule
-from data_modules.cache import extract_on_gpu
 from mer import InputError, flow
 from mer.preprocessing import clip
+
+
+def resolve(
+    backend: Literal["auto", "opencv", "torch"], method: Literal["tvl1", "farneback", "dis"], gpu: bool
+) -> Literal["opencv", "torch"]:
+    """What ``auto`` means, with or without a GPU."""
+    if backend != "auto":
+        return backend
+    return "torch" if gpu and method == "tvl1" else "opencv"
 
 
 class PreparedDataModule(FlowDataModule):
@@ -33,7 +40,6 @@ class PreparedDataModule(FlowDataModule):
 
     available_inputs: ClassVar[tuple[str, ...]] = ("flow", "onset", "apex", "frames")
     path_arguments: ClassVar[tuple[str, ...]] = ("root", "cache", "workers")
-    revision: ClassVar[tuple[int, ...]] = (*FlowDataModule.revision, flow.REVISION, clip.REVISION)
 
     def __init__(
         self,
@@ -57,11 +63,24 @@ class PreparedDataModule(FlowDataModule):
             )
         self.cache, self.workers, self.crop_size, self.num_frames = Path(cache), workers, crop_size, num_frames
         self.method: Literal["tvl1", "farneback", "dis"] = method
-        self.backend = extract_on_gpu.resolve(backend, method, torch.cuda.is_available())
+        self.asked_backend: Literal["auto", "opencv", "torch"] = backend
         self.apex, self.head_motion = apex, head_motion
+
+    @cached_property
+    def backend(self) -> Literal["opencv", "torch"]:
+        """What computes flow; torch, which knows whether there is a GPU, takes seconds to import."""
+        import torch
+
+        return resolve(self.asked_backend, self.method, torch.cuda.is_available())
+
+    @property
+    def revision(self) -> tuple[int, ...]:
+        """Revisions of all code that makes tensors of the same files."""
+        return (*super().revision, flow.REVISION, clip.REVISION)
 
     @property
     def preparation(self) -> dict:
         """The values of the options of this class, by name."""
         names = inspect.signature(PreparedDataModule.__init__).parameters
-        return {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
+        options = {name: getattr(self, name) for name in names if name not in ("self", "kwargs", "backend")}
+        return {**options, "backend": self.asked_backend}

@@ -30,8 +30,7 @@ class StackedDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Put the tensors of all clips on the device, once, and open every slot's stream."""
-        self.data.trainer = self.trainer
-        self.data.setup(stage)
+        self.data.setup(self.trainer.strategy.root_device)
         self.streams, self.train_targets = [], []
         for fold, seed in self.slots:
             self.data.hold_out(fold, seed)
@@ -52,10 +51,6 @@ class StackedDataModule(LightningDataModule):
     def by_slot(self, tests: Tensor) -> list[Tensor]:
         """Split a tensor (F, n, ...) of test clips by slot, (m, ...) each, without the repeated clips."""
         return [slot[: len(rows)] for slot, rows in zip(tests, self._test_rows, strict=True)]
-
-    def teardown(self, stage: str) -> None:
-        """Let go of the trainer, which holds the stack and its memory."""
-        self.data.trainer = None
 
     def train_dataloader(self) -> StackedBatches:
         return StackedBatches(self.streams)

@@ -8,21 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 import yaml
-from torch import Tensor
 
-from data_modules.base import Batch, Selection
-from data_modules.cache import extract, extract_on_gpu, store
+from data_modules.base import Selection
+from data_modules.cache import extract, store
 from data_modules.cache.extract import Entry
 from data_modules.processes.progress import clip_progress
 from data_modules.release.clip_table import Problem, rows
 from data_modules.release.released import ReleasedDataModule
 from mer import InputError, flow
 from mer.preprocessing.clip import REVISION, FlowPreparation, FramesPreparation
-from mer.transforms import resize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mer.models import Batch
 
 
 class VideoDataModule(ReleasedDataModule):
@@ -104,7 +107,12 @@ class VideoDataModule(ReleasedDataModule):
         """Write a file into the cache for each of these, or the reason why there is none."""
         for folder in dict.fromkeys(entry.target.parent for entry in pending):
             store.write_text(folder / "recipe.yaml", yaml.safe_dump(self._recipes[folder]))
-        fill = extract_on_gpu.run if self.backend == "torch" else extract.run
+        if self.backend == "torch":
+            from data_modules.cache import extract_on_gpu
+
+            fill = extract_on_gpu.run
+        else:
+            fill = extract.run
         with clip_progress(self.name) as count:
             for done, (entry, why) in enumerate(zip(pending, fill(pending, self.workers)), start=1):
                 if why:
@@ -125,7 +133,11 @@ class VideoDataModule(ReleasedDataModule):
                 + (f"\n  ... and {len(lost) - 20} more" if len(lost) > 20 else "")
             )
 
-    def load(self, clips: pd.DataFrame) -> Batch:
+    def load(self, clips: pd.DataFrame) -> "Batch":
+        import torch
+
+        from mer.transforms import resize
+
         loaded: dict[str, list[Tensor]] = {name: [] for name in self.inputs}
         for row in rows(clips):
             for entry in self._entries(row):
@@ -134,16 +146,20 @@ class VideoDataModule(ReleasedDataModule):
                     loaded[name].append(resize(tensors[name], self.input_size))
         return {name: torch.stack(tensors) for name, tensors in loaded.items()}
 
-    def read(self, row) -> Batch:
+    def read(self, row) -> "Batch":
         """What is cached of a clip, see ``FlowPreparation``. A damaged file is made again."""
         return self._cached(self._flow_entry(row), row)
 
-    def _cached(self, entry: Entry, row) -> Batch:
+    def _cached(self, entry: Entry, row) -> "Batch":
+        import torch
+
         tensors = store.read(entry.target)
         if tensors is None:
             computed = entry.tensors()
             tensors = store.read(entry.target)  # another worker that needs it may have been faster
         if tensors is None:
+            from data_modules.cache import extract_on_gpu
+
             warnings.warn(f"{entry.target}: missing or damaged, made again", stacklevel=2)
             (why,) = extract_on_gpu.finish([(entry, computed)], extract_on_gpu.devices()[0])
             tensors = store.read(entry.target)

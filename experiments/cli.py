@@ -111,10 +111,16 @@ def _inspect(options: argparse.Namespace) -> int:
     from experiments.inspection import findings
 
     options.model, options.recipe = jobs.models()[0], "quick"  # the data are the same for every model
-    (job,), _ = _on_devices(_jobs(options), None)
-    from experiments.experiment import Experiment
+    (job,) = _jobs(options)
+    if options.gallery or not all(option.startswith("--data.") for option in job.options if option.startswith("--")):
+        (job,), _ = _on_devices([job], None)  # as a sweep will, so that both share a cache
+        from experiments.experiment import Experiment
 
-    data = Experiment(job).data
+        data = Experiment(job).data
+    else:
+        from experiments import dataset
+
+        data = dataset.read(job)
     content = findings.inspect(data)
     if options.json:
         print(json.dumps(content, indent=1))

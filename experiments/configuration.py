@@ -1,6 +1,5 @@
 """From a job to LightningCLI's configuration, and what of it can change a prediction."""
 
-import re
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Sequence
 
@@ -11,10 +10,11 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from data_modules.base import FlowDataModule
-from data_modules.cache.extract_on_gpu import resolve
+from data_modules.preparation import resolve
 from data_modules.protocols import protocol
 from experiments import trust
-from experiments.jobs import Job, default_models, load_class, near
+from experiments.dataset import data_class, explain
+from experiments.jobs import Job, default_models, load_class
 from mer import InputError
 from mer.training.task import Task
 
@@ -24,8 +24,6 @@ ELSEWHERE = {  # arguments of the trainer that say where and how loudly; every o
     "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "limit_test_batches",
     "limit_predict_batches", "inference_mode",
 }  # fmt: skip
-
-LIGHTNINGS_OWN = r"--(config|print_config|.*\.help)"
 
 ALONE = "add --stacked=false to train one fold at a time"
 
@@ -42,15 +40,19 @@ class FoldCLI(LightningCLI):
         self.parsed = config
         super().__init__(
             Task,
-            FlowDataModule,
             subclass_mode_model=True,
-            subclass_mode_data=True,
             run=False,
             args=list(args),
             save_config_callback=None,
             seed_everything_default=False,
             parser_kwargs={"exit_on_error": False},
         )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """As Lightning does; but the data are a dataset, whose folds become data modules when they are trained."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True)
+        parser.add_subclass_arguments(FlowDataModule, "data", fail_untyped=False, required=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Derive what the classes have in common, so that each value is written once."""
@@ -90,7 +92,7 @@ def parse(job: Job) -> FoldCLI:
     try:
         cli = FoldCLI([*arguments, *job.options])
     except ArgumentError as error:
-        raise InputError(_explain(error, FoldCLI(arguments).config, job.options)) from error
+        raise InputError(explain(error, FoldCLI(arguments).config, job.options)) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:400]
         raise InputError(f"a file named in {' '.join(job.options)[:200]} cannot be read: {reason}") from error
@@ -151,7 +153,7 @@ def _inputs(model: Namespace) -> tuple[str, ...]:
 def _configuration(job: Job) -> dict:
     """The recipe as a LightningCLI configuration."""
     recipe = job.read_recipe()
-    dataset = _data_class(job.data_class)
+    dataset = data_class(job.data_class)
     where = {name: getattr(job, name) for name in dataset.path_arguments}
     what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
     return {
@@ -159,42 +161,6 @@ def _configuration(job: Job) -> dict:
         "data": {"class_path": job.data_class, "init_args": what},
         "trainer": {"accelerator": job.accelerator, "devices": 1, **recipe["trainer"]},
     }
-
-
-def _data_class(path: str) -> type[FlowDataModule]:
-    """The data module of a dotted path.
-
-    Raises:
-        InputError: If Python finds none there.
-    """
-    try:
-        dataset = load_class(path)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--dataset {path}: {error}; Python must find it, e.g. with PYTHONPATH=/path/to/it") from error
-    if not (isinstance(dataset, type) and issubclass(dataset, FlowDataModule)):
-        raise InputError(f"--dataset {path} is no subclass of data_modules.base.FlowDataModule")
-    return dataset
-
-
-def _explain(error: ArgumentError, config: Namespace, options: tuple[str, ...]) -> str:
-    """One line for a wrong option: which, and what it may have meant."""
-    text = str(error)
-    if denied := re.search(r"Importing '([^']*)' is not allowed", text):
-        package = denied[1].split(".")[0]
-        return (
-            f"'{denied[1]}' is not imported: a configuration may name classes of {', '.join(trust.PACKAGES)}; if you "
-            f"trust it, add --allow {package}"
-        )
-    known = sorted({"--" + key.replace("init_args.", "") for key in config.keys(branches=True)})
-    for option in options:
-        name = option.split("=")[0].replace("init_args.", "").removesuffix("+")
-        if name.startswith("--") and name not in known and not re.fullmatch(LIGHTNINGS_OWN, name):
-            return f"unknown option {name}{near(name, known)}"
-    if found := re.search(r"Expected an? (.+)\. Got value: (.*)", text):
-        names = re.findall(r'Parser key "(.+)"', text[: found.start()])
-        wanted = re.sub(r"typing\.Literal\[(.*)\]|<class '(.*)'>", r"\1\2", found[1])
-        return f"--{'.'.join(names)} has to be {wanted}, not {found[2][:200]}"
-    return "option not accepted: " + " ".join(text.split())[:600]
 
 
 def _has_bf16() -> bool:

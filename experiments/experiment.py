@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 
 from data_modules.base import FlowDataModule
 from data_modules.cache import store
+from experiments import dataset
 from experiments.configuration import ALONE, ELSEWHERE, parse, resolved
 from experiments.jobs import Job, load_class
 from experiments.results import Cell, Fold
@@ -83,10 +84,4 @@ class Experiment:
 
     def instantiate(self) -> Namespace:
         """A new ``model``, ``data`` and ``trainer``."""
-        try:
-            return self.cli.parser.instantiate(self.config)
-        except ValueError as error:  # jsonargparse wraps what a constructor says
-            cause: BaseException = error
-            while cause.__cause__:
-                cause = cause.__cause__
-            raise InputError(str(cause)) from error
+        return dataset.instantiate(self.cli.parser, self.config)

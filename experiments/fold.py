@@ -20,8 +20,10 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from data_modules.base import NOBODY, generator
+from data_modules.base import NOBODY
+from data_modules.batches import generator
 from data_modules.cache import store
+from data_modules.fold import FoldDataModule
 from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ELSEWHERE
@@ -99,7 +101,7 @@ def _train_alone(experiment: Experiment, fold: Fold, watcher: Callback) -> tuple
     trainer = _trainer(arguments, curve, watcher)
     rank = trainer.global_rank  # processes that share a fold see other clips, and so they draw other noise
     torch.manual_seed(generator("noise", fold.seed, fold.name, *[rank] * (rank > 0)).initial_seed())
-    trainer.fit(task, datamodule=experiment.data)
+    trainer.fit(task, datamodule=FoldDataModule(experiment.data))
     return curve.rows, trainer.global_step
 
 
@@ -168,7 +170,8 @@ def _first_stage_weights(
             warnings.warn(f"{file}: damaged, trained again", stacklevel=2)
         torch.manual_seed(generator("noise of the first stage", fold.seed, fold.name).initial_seed())
         final = FinalWeights()
-        _trainer(arguments, curve, final, max_steps=first.steps).fit(deepcopy(first), datamodule=experiment.data)
+        trainer = _trainer(arguments, curve, final, max_steps=first.steps)
+        trainer.fit(deepcopy(first), datamodule=FoldDataModule(experiment.data))
         (weights,) = final.weights
         store.write(file, weights)
     return {name: torch.from_numpy(tensor) for name, tensor in weights.items()}

@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
-from data_modules.base import FlowDataModule
+from data_modules.fold import FoldDataModule
 from data_modules.stacked import StackedDataModule
 from experiments import workers
 from experiments.experiment import Experiment
@@ -150,10 +150,11 @@ def _noise(experiment: Experiment) -> Iterator[None]:
 def _alone(experiment: Experiment, fold: Fold, arguments: dict) -> float:
     """Seconds of a fold that is trained alone, with its first stage if it has one."""
     experiment.data.hold_out(fold.name, fold.seed)
-    seconds = _steps(experiment) * _step(lambda: experiment.instantiate().model, experiment.data, arguments)
+    data = FoldDataModule(experiment.data)
+    seconds = _steps(experiment) * _step(lambda: experiment.instantiate().model, data, arguments)
     first = experiment.instantiate().model.first_stage()
     if first is not None:
-        seconds += first.steps * _step(lambda: experiment.instantiate().model.first_stage(), experiment.data, arguments)
+        seconds += first.steps * _step(lambda: experiment.instantiate().model.first_stage(), data, arguments)
     return seconds
 
 
@@ -169,14 +170,13 @@ def _stacked(experiment: Experiment, folds: Sequence[Fold], arguments: dict) -> 
     return _steps(experiment) * _step(stack, data, arguments) / len(folds)
 
 
-def _step(start: Callable[[], LightningModule], data: FlowDataModule | StackedDataModule, arguments: dict) -> float:
+def _step(start: Callable[[], LightningModule], data: FoldDataModule | StackedDataModule, arguments: dict) -> float:
     """Seconds of a step of the task that ``start`` makes.
 
     On a CPU a step of a few clips is timed first. If it shows that a whole step is long, it stands for the whole step,
     which might not fit into the memory.
     """
-    clips = data if isinstance(data, FlowDataModule) else data.data
-    batch_size = clips.batch_size
+    clips, batch_size = data.data, data.data.batch_size
     if arguments["accelerator"] == "cpu" and batch_size > FEW:
         clips.batch_size = FEW
         try:

@@ -7,7 +7,6 @@ from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,15 +26,6 @@ BATCHES_AT_ONCE = 2
 """On one GPU: while one is copied, or waits for its slowest clip, the other keeps the GPU busy."""
 
 Computed = tuple[Entry, dict[str, NDArray] | str]  # a clip and its tensors, or why it cannot be used
-
-
-def resolve(
-    backend: Literal["auto", "opencv", "torch"], method: Literal["tvl1", "farneback", "dis"], gpu: bool
-) -> Literal["opencv", "torch"]:
-    """What ``auto`` means, with or without a GPU."""
-    if backend != "auto":
-        return backend
-    return "torch" if gpu and method == "tvl1" else "opencv"
 
 
 class Device:

@@ -1,7 +1,8 @@
 """The clip table: its columns, its corrections, and what is wrong with its clips."""
 
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,36 @@ def unsafe_names(clips: pd.DataFrame) -> list[str]:
         if times > 1:
             problems.append(f"clip {' '.join(map(str, key))} stands {times} times")
     return problems
+
+
+ONE_NAME = "They differ only in case, zeros or blanks, and one person must not be in two folds: write each in one way."
+"""The remedy for what ``split_people`` returns."""
+
+
+def split_people(clips: pd.DataFrame, place: Callable[[int], str] | None = None) -> list[str]:
+    """Datasets and subjects whose name is written in several ways that differ only in case, padding or blanks.
+
+    Args:
+        clips: Table with ``dataset``, ``subject`` and ``clip``.
+        place: Where the row of this number stands; by default its clip is named.
+
+    Returns:
+        A line for each, with all its names and where each stands first.
+    """
+    spellings: dict[tuple[str, ...], dict[str, int]] = {}
+    for number, (dataset, subject) in enumerate(zip(clips["dataset"].astype(str), clips["subject"].astype(str))):
+        whose = _plainest(dataset)
+        spellings.setdefault(("dataset", whose), {}).setdefault(dataset, number)
+        spellings.setdefault(("subject", whose, _plainest(subject)), {}).setdefault(subject, number)
+    names = list(clips["clip"].astype(str))
+    shown = place or (lambda number: f"clip {names[number]}")
+    return [
+        f"{kind} " + " and ".join(f"'{name}' ({shown(number)})" for name, number in ways.items())
+        for (kind, *_), ways in spellings.items()
+        if len(ways) > 1
+    ]
+
+
+def _plainest(name: str) -> str:
+    """What all spellings of a name have in common: it without case, blanks and the zeros before a number."""
+    return re.sub(r"(?<!\d)0+(?=\d)|\s", "", unicodedata.normalize("NFKC", name).casefold())

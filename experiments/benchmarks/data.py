@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from data_modules.base import Batch, FlowDataModule
+from data_modules.base import FlowDataModule
 from experiments.experiment import Experiment
 from experiments.jobs import Job
+from mer.models import Batch
 
 CLIPS, SUBJECTS = 442, 68  # those of the composite of MEGC 2019
 TRAINED = CLIPS - CLIPS // SUBJECTS  # clips of an epoch

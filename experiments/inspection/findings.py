@@ -31,12 +31,16 @@ def inspect(data: FlowDataModule) -> dict:
     """
     problems, tables = list(data.problems), []
     for part in data.parts.values():
-        undecodable = list(_undecodable(part)) if isinstance(part, VideoDataModule) else []
-        problems += undecodable
-        lost = {(problem.subject, problem.clip) for problem in undecodable}
-        tables.append(part.all_clips[[(row.subject, row.clip) not in lost for row in rows(part.all_clips)]])
+        if isinstance(part, VideoDataModule):
+            unreadable = list(_undecodable(part))
+            problems += unreadable
+        else:
+            unreadable = [problem for problem in part.problems if not problem.used]
+        lost = {(problem.dataset, problem.subject, problem.clip) for problem in unreadable}
+        kept = [(row.dataset, row.subject, row.clip) not in lost for row in rows(part.all_clips)]
+        tables.append(part.all_clips[kept])
     everything = pd.concat(tables, ignore_index=True)
-    used = everything if len(data.parts) == 1 else data.label(everything)
+    used = everything if len(data.parts) == 1 else _labelled(data, everything, data.protocol)
     protocols = {name: _protocol(data, everything, name) for name in data.known_protocols()}
     published = {name: _published(data, name) for name in protocols}
     return {
@@ -105,12 +109,17 @@ def _counts(clips: pd.DataFrame) -> dict:
 
 
 def _protocol(data: FlowDataModule, clips: pd.DataFrame, name: str) -> dict:
-    try:
-        clips = data.label(clips, name)
-    except InputError:  # no clip takes part
-        clips = clips.iloc[:0].assign(target="")
+    clips = _labelled(data, clips, name)
     classes = {label: int((clips["target"] == label).sum()) for label in PROTOCOLS[name].classes}
     return {**_counts(clips), "classes": classes}
+
+
+def _labelled(data: FlowDataModule, clips: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The clips that take part in a protocol, none perhaps."""
+    try:
+        return data.label(clips, name)
+    except InputError:
+        return clips.iloc[:0].assign(target="")
 
 
 def _published(data: FlowDataModule, name: str) -> dict | None:
@@ -127,7 +136,7 @@ def _published(data: FlowDataModule, name: str) -> dict | None:
 
 
 def _frames(clips: pd.DataFrame) -> dict:
-    if "onset" not in clips:
+    if clips.empty or "onset" not in clips:
         return {}
     lengths = clips["offset"] - clips["onset"] + 1
     rates = sorted(int(rate) for rate in clips["frames_per_second"].unique())

@@ -23,7 +23,7 @@ class Published:
         uar: As ``uf1``.
         accuracy: As ``uf1``.
         parts: UF1 and UAR of each database, from the same run.
-        remark: What the source leaves open.
+        remark: What the source leaves open, or gets wrong.
     """
 
     method: str
@@ -42,6 +42,10 @@ def _composite(*scores: tuple[float, float | None]) -> dict[str, tuple[float | N
 
 _AHMSA = "Zhang et al., arXiv 2501.02539, 2025"
 _HTNET = "Wang et al., HTNet, Neurocomputing 2024"
+_STSTNET = (
+    "the UAR as published is the mean precision: the authors' own log, with its columns the right way round, gives UF1 "
+    "0.7353 and UAR 0.7186"
+)
 _MICRO_BERT = "Nguyen et al., Micron-BERT, CVPR 2023"
 
 PUBLISHED: dict[str, tuple[Published, ...]] = {
@@ -51,7 +55,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("OFF-ApexNet", "Gan et al., SPIC 2019, as in Liong et al., FG 2019", UNKNOWN, 0.7196, 0.7096,
                   parts=_composite((0.6817, 0.6695), (0.8764, 0.8681), (0.5409, 0.5392))),
         Published("STSTNet", "Liong et al., FG 2019", HONEST, 0.7353, 0.7605,
-                  parts=_composite((0.6801, 0.7013), (0.8382, 0.8686), (0.6588, 0.6810))),
+                  parts=_composite((0.6801, 0.7013), (0.8382, 0.8686), (0.6588, 0.6810)), remark=_STSTNET),
         Published("RCN-A", "Xia et al., IEEE TIP 2020", HONEST, 0.7432, 0.7190,
                   parts=_composite((0.6326, 0.6441), (0.8512, 0.8123), (0.7601, 0.6715))),
         Published("FeatRef", "Zhou et al., Pattern Recognition 2022", UNKNOWN, 0.7838, 0.7832,

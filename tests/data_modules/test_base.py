@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from data_modules.base import generator
-from data_modules.batches import Batches
+from data_modules.batches import Batches, generator
 from data_modules.casme2 import CASME2
 from mer.transforms import resize, shift
 

@@ -1,11 +1,16 @@
+import os
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from data_modules.base import generator
-from data_modules.batches import Augmentation
+from data_modules.batches import Augmentation, generator
 from data_modules.flow_maps import FlowMaps
+from data_modules.map_files import read_map
+from mer import InputError
+from mer.flow import strain
 from mer.transforms import mirror_flow
 
 
@@ -31,6 +36,125 @@ def test_pictures_of_another_size_are_resampled(own_flow_maps):
     flow = data.load(data.clips)["flow"]
     assert flow.shape == (18, 3, 28, 28) and flow[0].eq(1).all()
     assert data_of(own_flow_maps, input_size=56).store["flow"].shape == (18, 3, 56, 56)
+
+
+def painted(kind: type, **colours: float) -> np.ndarray:
+    """A picture as OpenCV writes it; half of it has these colours, the rest is 0."""
+    picture = np.zeros((28, 30, 3), kind)
+    picture[:, :14] = [colours[name] for name in ("blue", "green", "red")]
+    return picture
+
+
+class TestFormats:
+    """u -.5, v .25 and strain .1 in every format that is read; others are refused by name."""
+
+    def read(self, path) -> list[float]:
+        flow = read_map(path)
+        assert flow.shape == (3, 28, 30) and flow.dtype == np.float32
+        return flow[:, 5, 5].tolist()
+
+    @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
+    def test_pictures_are_scaled_by_their_type(self, tmp_path, name):
+        kind, most = (np.uint8, 255) if name == "a.bmp" else (np.uint16, 65535)
+        cv2.imwrite(str(tmp_path / name), painted(kind, red=0.25 * most, green=0.625 * most, blue=0.1 * most))
+        assert self.read(tmp_path / name) == pytest.approx([-0.5, 0.25, 0.1], abs=2 / most)
+
+    def test_kitti_has_pixels_and_says_where_they_are_known(self, tmp_path):
+        kitti = painted(np.uint16, red=2**15 - 32, green=2**15 + 16, blue=1)
+        cv2.imwrite(str(tmp_path / "a.png"), kitti)
+        assert self.read(tmp_path / "a.png") == [-0.5, 0.25, 0]
+        flow = read_map(tmp_path / "a.png")
+        assert not flow[:2, :, 14:].any() and np.array_equal(flow[2], strain(flow[:2])) and flow[2].any()
+
+    def test_arrays_are_read_for_what_they_are(self, tmp_path):
+        flow = np.random.default_rng(0).normal(0, 2, (3, 28, 30)).astype(np.float32)
+        cv2.writeOpticalFlow(str(tmp_path / "a.flo"), np.ascontiguousarray(flow[:2].transpose(1, 2, 0)))
+        for name, array in {"b": flow[:2], "c": flow[:2].transpose(1, 2, 0), "d": flow.astype(np.float64)}.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        for name in ("a.flo", "b.npy", "c.npy", "d.npy"):
+            read = read_map(tmp_path / name)
+            assert np.array_equal(read[:2], flow[:2])
+            assert np.array_equal(read[2], flow[2] if name == "d.npy" else strain(flow[:2]))
+
+    def test_what_holds_no_flow_is_refused(self, tmp_path):
+        grey = np.random.default_rng(0).integers(0, 255, (28, 30), np.uint8)
+        cv2.imwrite(str(tmp_path / "grey.png"), grey)
+        cv2.imwrite(str(tmp_path / "three_times_the_same.png"), np.repeat(grey[..., None], 3, 2))
+        cv2.imwrite(str(tmp_path / "float.tif"), painted(np.float32, red=-0.5, green=0.25, blue=0.1))
+        np.save(tmp_path / "whole_numbers.npy", np.zeros((2, 28, 30), int))
+        np.save(tmp_path / "flat.npy", np.zeros((28, 30)))
+        np.save(tmp_path / "unknown.npy", np.full((2, 28, 30), np.nan))
+        np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+        (tmp_path / "cut.flo").write_bytes(b"PIEH" + np.array([2**30, 2**30], np.int32).tobytes())
+        (tmp_path / "cut.npy").write_bytes((tmp_path / "unknown.npy").read_bytes()[:-9])
+        (tmp_path / "empty.npy").write_bytes(b"")
+        for path in tmp_path.iterdir():
+            with pytest.raises(InputError, match=path.name):
+                read_map(path)
+
+    def test_maps_of_several_formats_are_one_dataset(self, own_flow_maps):
+        np.save(own_flow_maps / "maps/s1_0.npy", np.ones((2, 28, 28), np.float32))
+        respell(own_flow_maps, lambda clips: clips.replace("maps/s1_0.png", "maps/s1_0.npy"))
+        assert data_of(own_flow_maps).store["flow"].shape == (18, 3, 28, 28)
+
+
+def respell(root, change) -> None:
+    clips = pd.read_csv(root / "clips.csv", dtype=str)
+    change(clips).to_csv(root / "clips.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "words"),
+    [
+        ("dataset", str.upper, ("dataset 'SMIC' (line 2) and 'smic' (line 3)",)),
+        ("subject", str.upper, ("subject 'S1' (line 2) and 's1' (line 3)", "'S3' (line 14)")),
+        ("subject", lambda name: f"s00{name[1:]}", ("subject 's001' (line 2) and 's1' (line 3)", "'s003' (line 14)")),
+    ],
+)
+def test_one_person_has_one_name(own_flow_maps, column, change, words):
+    def every_second(clips):
+        clips.loc[::2, column] = clips.loc[::2, column].map(change)
+        return clips
+
+    respell(own_flow_maps, every_second)
+    with pytest.raises(InputError) as refused:
+        data_of(own_flow_maps)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_blanks_around_a_name_are_no_part_of_it(own_flow_maps):
+    before = data_of(own_flow_maps)
+
+    def every_second(clips):
+        clips.loc[::2, ["dataset", "subject"]] = " " + clips.loc[::2, ["dataset", "subject"]] + " "
+        return clips
+
+    respell(own_flow_maps, every_second)
+    after = data_of(own_flow_maps)
+    assert after.folds == before.folds and after.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("way", ["written twice", "written otherwise", "linked"])
+def test_two_rows_do_not_share_a_file(own_flow_maps, way):
+    other = {"written twice": "maps/s1_0.png", "written otherwise": "./maps//s1_0.png", "linked": "maps/link.png"}[way]
+    os.symlink("s1_0.png", own_flow_maps / "maps/link.png")
+    respell(own_flow_maps, lambda clips: clips.replace("maps/s2_1.png", other))
+    with pytest.raises(InputError, match=rf"line 9: file '{other}' is that of line 2"):
+        data_of(own_flow_maps)
+
+
+class TestOddMaps:
+    def test_black_maps_are_named(self, own_flow_maps):
+        cv2.imwrite(str(own_flow_maps / "maps/s1_0.png"), np.zeros((28, 28, 3), np.uint8))
+        with pytest.warns(UserWarning, match="s1_0.png is all black"):
+            FlowMaps(root=str(own_flow_maps)).prepare_data()
+
+    def test_swapped_channels_are_noticed(self, own_flow_maps):
+        assert FlowMaps(root=str(own_flow_maps)).problems == []
+        for path in (own_flow_maps / "maps").iterdir():
+            cv2.imwrite(str(path), cv2.imread(str(path))[..., ::-1])
+        with pytest.warns(UserWarning, match="18 of 18 maps.*are they swapped"):
+            FlowMaps(root=str(own_flow_maps)).prepare_data()
 
 
 def test_folds_hold_every_clip_once_and_subjects_are_apart(flow_maps):

@@ -67,7 +67,7 @@ def test_a_fold_alone_takes_all_its_steps(flow_maps, monkeypatch, options, steps
 
 
 def test_a_long_step_is_estimated_from_a_few_clips(flow_maps, monkeypatch):
-    monkeypatch.setattr(plan, "_timed", lambda task, data, arguments: 4.0 * data.batch_size)
+    monkeypatch.setattr(plan, "_timed", lambda task, data, arguments: 4.0 * data.data.batch_size)
     experiment = build(flow_maps, "ststnet", "--data.batch_size=32", "--trainer.max_steps=10")
     assert plan.estimate(experiment, experiment.folds(), ["cpu"]).seconds == 4.0 * 32 * 10
     assert experiment.data.batch_size == 32

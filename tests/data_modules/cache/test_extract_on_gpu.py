@@ -8,7 +8,8 @@ import torch
 
 from data_modules.cache import extract, extract_on_gpu, store
 from data_modules.cache.extract import Entry
-from data_modules.cache.extract_on_gpu import Device, finish, finish_all, resolve, run
+from data_modules.cache.extract_on_gpu import Device, finish, finish_all, run
+from data_modules.preparation import resolve
 from mer import InputError
 from mer.flow import flow_map
 from mer.flow.tvl1 import tvl1

@@ -1,12 +1,14 @@
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_modules.base import FlowDataModule
 from data_modules.casme2 import CASME2
-from data_modules.release.clip_table import is_number, is_plain
+from data_modules.release.clip_table import is_number, is_plain, split_people
 from data_modules.release.sheets import Sheet, find
 from mer import InputError
 from mer.preprocessing.frame_files import damage, list_frames
@@ -14,6 +16,38 @@ from tests import trees
 
 COLUMNS = {"Subject": "subject", "Onset Frame": "onset"}
 SHEET = Sheet("*.xlsx", COLUMNS, optional={"AU": "action_units"}, worksheet="label")
+
+
+def people(*names: tuple[str, str]) -> pd.DataFrame:
+    rows = [(*name, f"c{number}") for number, name in enumerate(names)]
+    return pd.DataFrame(rows, columns=["dataset", "subject", "clip"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("sub01", "SUB01"), ("sub01", "sub1"), ("01", "1"), ("s 1", "s1 "), ("\uff11", "1"), ("a007b01", "A7b1")],
+)
+def test_two_names_of_one_person_are_noticed(first, second):
+    (line,) = split_people(people(("x", first), ("x", "sub10"), ("x", second), ("y", second)))
+    assert line == f"subject '{first}' (clip c0) and '{second}' (clip c2)"
+    (line,) = split_people(people(("SMIC", "1"), ("smic", "1")), lambda number: f"line {number + 2}")
+    assert line == "dataset 'SMIC' (line 2) and 'smic' (line 3)"
+
+
+def test_names_of_two_people_are_let_be():
+    names = ("s1", "s10", "s100", "s2", "1_11", "11_1", "a1", "b1", "0", "s1.5", "s15")
+    assert split_people(people(*[("x", name) for name in names])) == []
+
+
+def test_every_dataset_has_one_name_for_a_person(tmp_path):
+    class MyLab(FlowDataModule):
+        name, default_protocol, database = "my_lab", "smic-3", "smic"
+
+        def read_clips(self) -> pd.DataFrame:
+            return people(("my_lab", "anna"), ("my_lab", "Anna")).assign(emotion="negative")
+
+    with pytest.raises(InputError, match=r"'anna' \(clip c0\) and 'Anna' \(clip c1\)"):
+        MyLab(root=str(tmp_path)).folds  # noqa: B018
 
 
 def test_frames_are_found_by_the_last_number(tmp_path):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +45,18 @@ def test_an_apex_that_does_not_decode_costs_its_clip(tmp_path, capsys):
     assert content["clips"] == 14 and content["protocols"]["casme2-5"]["clips"] == 14
 
 
+@pytest.mark.parametrize("name", ["casme2", "megc2019"])
+def test_clips_are_listed_where_none_decodes(name, tmp_path, capsys):
+    root = getattr(trees, name)(tmp_path / "data")
+    for image in [*root.rglob("*.jpg"), *root.rglob("*.bmp")]:
+        content = image.read_bytes()
+        image.write_bytes(content[:6] + b"\0" * (len(content) - 8) + content[-2:])
+    content = inspect(capsys, name, "--root", str(root))
+    assert content["clips"] == 0 and content["left_out"] == {"casme2": 15, "megc2019": 39}[name]
+    assert content["frames"] == {} and all(counts["clips"] == 0 for counts in content["protocols"].values())
+    assert main(["inspect", name, "--root", str(root)]) == 0
+
+
 def test_the_text_says_what_was_found(tmp_path, capsys):
     rows = trees.casme2_rows()
     rows[0] = (*rows[0][:4], "/", *rows[0][5:])
@@ -67,6 +81,33 @@ def test_flow_maps_are_inspected_too(flow_maps, capsys):
         "subjects": 3,
         "classes": {"negative": 6, "positive": 6, "surprise": 6},
     }
+
+
+def test_every_flow_map_is_opened(own_flow_maps, capsys):
+    (own_flow_maps / "maps/s1_0.png").write_bytes(b"no picture")
+    content = inspect(capsys, "flow_maps", "--root", str(own_flow_maps))
+    (problem,) = content["problems"]
+    assert (problem["subject"], problem["clip"], content["left_out"]) == ("s1", "c0", 1)
+    assert "s1_0.png: is not an image" in problem["what"] and "mended" in problem["action"]
+    assert content["clips"] == content["protocols"]["megc2019"]["clips"] == 17
+
+
+@pytest.mark.parametrize("name", ["casme2", "megc2019", "flow_maps"])
+def test_nothing_heavy_is_imported(name, flow_maps, tmp_path):
+    """An answer takes a second, and the imports of torch and Lightning ten, and a gigabyte."""
+    root = flow_maps if name == "flow_maps" else getattr(trees, name)(tmp_path / "data")
+    words = ["inspect", name, "--root", str(root), "--data.input_size=32"]
+    heavy = ("torch", "lightning", "torchvision", "timm", "scipy", "wandb", "matplotlib")
+    check = f"import sys; from experiments.cli import main; assert main({words}) == 0; "
+    check += f"assert not [name for name in {heavy} if name in sys.modules]"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_options_of_other_classes_are_taken_and_checked(flow_maps, capsys):
+    words = ["flow_maps", "--root", str(flow_maps)]
+    assert inspect(capsys, *words, "--trainer.max_steps", "3") == inspect(capsys, *words)
+    assert main(["inspect", *words, "--model.lrr=3"]) == 2
+    assert "--model.lr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["casme2", "samm", "smic", "casme3", "megc2019"])

@@ -36,3 +36,5 @@ def test_optimistic_publications_are_marked(tmp_path):
     shown = {line[0]: line for line in Tables(page).tables["megc2019-megc2019-loso-published"][1:]}
     assert "optimistic" in shown["HTNet"][4] and "optimistic" not in shown["STSTNet"][4]
     assert "HTNet (optimistic)" in page and 'class="diamond optimistic"' in page
+    assert shown["STSTNet"][1:3] == ["0.735", "0.760"]
+    assert "mean precision" in shown["STSTNet"][5] and "UAR 0.7186" in shown["STSTNet"][5]
