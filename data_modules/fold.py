@@ -1,6 +1,6 @@
 """A dataset with one subject held out, as Lightning takes it."""
 
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
 from data_modules.base import FlowDataModule
@@ -17,6 +17,8 @@ class FoldDataModule(LightningDataModule):
     Args:
         data: The data, after ``hold_out``.
     """
+
+    trainer: Trainer  # set by Lightning
 
     def __init__(self, data: FlowDataModule):
         super().__init__()

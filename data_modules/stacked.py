@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -23,6 +23,8 @@ class StackedDataModule(LightningDataModule):
         data: The data; which fold they hold out does not matter.
         slots: Fold and seed of each slot.
     """
+
+    trainer: Trainer  # set by Lightning
 
     def __init__(self, data: FlowDataModule, slots: Sequence[tuple[str, int]]):
         super().__init__()
