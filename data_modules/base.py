@@ -280,11 +280,7 @@ class FlowDataModule:
         return Augmentation(tuple(self.inputs), self.flip, self.shift)
 
     def train_dataloader(self, part: tuple[int, int] = (0, 1)) -> "Batches":
-        """The fold's stream of training batches.
-
-        Args:
-            part: Which of how many equal parts of every batch is wanted, where processes train one fold together.
-        """
+        """The fold's stream of training batches, or which of how many equal parts of each, see ``Batches``."""
         import torch
 
         from data_modules.batches import Batches, generator

@@ -30,6 +30,7 @@ class FoldDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Put the tensors of all clips on the device, once."""
+        assert self.trainer is not None
         self.data.setup(self.trainer.strategy.root_device)
 
     @property
@@ -53,6 +54,7 @@ class FoldDataModule(LightningDataModule):
         Raises:
             InputError: If a batch cannot be shared equally.
         """
+        assert self.trainer is not None
         processes, batch_size = self.trainer.world_size, self.data.batch_size
         if batch_size % processes:
             raise InputError(f"batch_size {batch_size} cannot be shared by {processes} processes: take a multiple")

@@ -32,6 +32,7 @@ class StackedDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Put the tensors of all clips on the device, once, and open every slot's stream."""
+        assert self.trainer is not None
         self.data.setup(self.trainer.strategy.root_device)
         self.streams, self.train_targets = [], []
         for fold, seed in self.slots:
