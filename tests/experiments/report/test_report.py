@@ -180,8 +180,8 @@ def test_without_the_flow_map_of_every_clip_there_is_no_classifier(root, tmp_pat
     next(tmp_path.glob(f"*/*/*/ahmsa_net-*/seed1/{fold}")).unlink()
     ((comparison,), _) = read_comparisons(tmp_path)
     assert comparison.flow[0] == comparison.models[1].name and NEAREST_MEAN in comparison.references
-    for number, path in enumerate(tmp_path.glob(f"*/*/*/*/seed*/{fold}")):
-        store.write(path, {"flow": np.zeros((6, 3, 12, 11))}) if number % 2 else path.write_bytes(b"broken")
+    for place, path in enumerate(tmp_path.glob(f"*/*/*/*/seed*/{fold}")):
+        store.write(path, {"flow": np.zeros((6, 3, 12, 11))}) if place % 2 else path.write_bytes(b"broken")
     ((comparison,), _) = read_comparisons(tmp_path)
     assert comparison.flow is None and list(comparison.references) == [MAJORITY, LOOK_UP]
     assert {test.second for test in comparison.tests}.isdisjoint({SUPPORT_VECTORS})
