@@ -22,6 +22,9 @@ TITLES = {
     "hsta": "HSTA",
     "mfvan": "MFVAN",
     "ststnet": "STSTNet (control)",
+    "off_apexnet": "OFF-ApexNet (control)",
+    "rcn": "RCN-A (control)",
+    "htnet": "HTNet (control)",
     "timm_baseline": "timm's ResNet-18 (control)",
 }
 

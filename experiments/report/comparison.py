@@ -4,14 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, groupby
+from itertools import combinations, groupby, product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_modules.protocols import SPLITS
-from experiments.predictions import Pool
+from experiments.predictions import CLIP, Pool
 from experiments.report import baselines
+from experiments.report.fold_maps import read_flow
 from experiments.report.scores import KINDS, pooled_scores, summarise
 from experiments.results import Cell, Fold, cells
 from experiments.slurm import records
@@ -19,6 +22,9 @@ from mer import InputError
 from mer.evaluation import scoring, significance
 
 MAJORITY, LOOK_UP = "majority class", "action units, looked up"
+SUPPORT_VECTORS, NEAREST_MEAN = "support vectors", "nearest class mean"
+AGAINST = (MAJORITY, SUPPORT_VECTORS)
+"""References that every model is tested against: chance, and what needs no network at all."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +139,24 @@ class Comparison:
         return [name for name, own in clips.items() if own != clips[self.models[0].name]]
 
     @cached_property
+    def flow(self) -> tuple[str, NDArray[np.float32]] | None:
+        """The first model that has kept the flow map of every clip, and the maps; None if there is none."""
+        for model in self.models:
+            if model.name not in self.on_other_clips and (maps := read_flow(model.cell, model.seeds)) is not None:
+                order = _rows(model.cell.clips)
+                return model.name, maps[[order[clip] for clip in _rows(self.clips)]]
+        return None
+
+    @cached_property
     def references(self) -> dict[str, pd.DataFrame]:
-        """Predictions that need no network, by name."""
-        tables = {
-            MAJORITY: baselines.majority(self.clips, self.classes, self.split),
-            LOOK_UP: baselines.action_units(self.clips, self.classes, self.split),
-        }
-        return {name: table for name, table in tables.items() if table is not None}
+        """Predictions that need no network, by name; those that need flow maps or codes only where there are any."""
+        tables = {MAJORITY: baselines.majority(self.clips, self.classes, self.split)}
+        if self.flow is not None:
+            data = (self.clips, self.flow[1], self.classes, self.split)
+            tables[NEAREST_MEAN] = baselines.nearest_class_mean(*data)
+            tables[SUPPORT_VECTORS] = baselines.support_vectors(*data)
+        looked_up = baselines.action_units(self.clips, self.classes, self.split)
+        return tables if looked_up is None else {**tables, LOOK_UP: looked_up}
 
     @cached_property
     def reference_summaries(self) -> dict[str, dict]:
@@ -147,10 +164,12 @@ class Comparison:
 
     @cached_property
     def tests(self) -> list[PairedTest]:
-        """Every two models, and every model against the majority class: one family, corrected together."""
+        """Every two models, and every model against two references: one family, corrected together."""
         tables = {model.name: model.tables for model in self.models}
-        pairs = [*combinations(tables, 2), *((name, MAJORITY) for name in tables)]
-        tables[MAJORITY] = [self.references[MAJORITY]] * max(map(len, tables.values()))
+        names, seeds = list(tables), max(map(len, tables.values()))
+        references = {name: [self.references[name]] * seeds for name in AGAINST if name in self.references}
+        pairs = [*combinations(names, 2), *product(names, references)]
+        tables |= references
         tests = [test for pair in pairs if (test := self._test(*pair, tables))]
         corrected = significance.holm([test.p for test in tests])
         return [replace(test, corrected=value) for test, value in zip(tests, corrected, strict=True)]
@@ -174,6 +193,11 @@ class Comparison:
         difference, ends = significance.difference(counts, others), significance.difference_interval(counts, others)
         p = significance.permutation_test(counts, others)
         return PairedTest(first, second, clips, subjects, seeds, difference, *ends, p)
+
+
+def _rows(clips: pd.DataFrame) -> dict[tuple[str, str, str], int]:
+    """Row of every clip."""
+    return {clip: row for row, clip in enumerate(clips[CLIP[:3]].itertuples(index=False, name=None))}
 
 
 def status(results: Path) -> list[dict]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from experiments.report.comparison import MAJORITY, Comparison, ModelScores, PairedTest
+from experiments.report.comparison import AGAINST, MAJORITY, Comparison, ModelScores, PairedTest
 from experiments.report.formatting import interval, number, p_value, signed, spread
 from experiments.report.kept_maps import THIRDS, MeanMaps, thirds
 
@@ -56,13 +56,13 @@ def _margin(comparison: Comparison, best: ModelScores, second: ModelScores) -> l
     if len(tests) > 1:
         beaten = sum(other is not None and other.corrected < LEVEL for other in tests)
         detail += f"; ahead of {beaten} of {len(tests)} models beyond chance"
-    detail += f". {_against_majority(comparison, best)}"
+    detail += f". {_against_references(comparison, best)}"
     return [by, Conclusion("Is that more than chance?", _verdict(test, "No: it may be chance"), detail)]
 
 
 def _above_majority(comparison: Comparison, best: ModelScores) -> Conclusion:
     answer = _verdict(comparison.test(best.name, MAJORITY), "No")
-    return Conclusion("Is it more than chance?", answer, _against_majority(comparison, best))
+    return Conclusion("Is it more than chance?", answer, _against_references(comparison, best))
 
 
 def _verdict(test: PairedTest | None, no: str) -> str:
@@ -72,11 +72,14 @@ def _verdict(test: PairedTest | None, no: str) -> str:
     return "Too few subjects to tell" if test and 2 / 2**test.subjects > LEVEL else no
 
 
-def _against_majority(comparison: Comparison, best: ModelScores) -> str:
-    test = comparison.test(best.name, MAJORITY)
-    if test is None:
-        return ""
-    return f"Above the majority class by {signed(test.difference)}: p\u00a0{_equals(test.corrected)} (Holm)."
+def _against_references(comparison: Comparison, best: ModelScores) -> str:
+    tests = {name: comparison.test(best.name, name) for name in AGAINST}
+    texts = [
+        f"against the {name} {signed(test.difference)}, p\u00a0{_equals(test.corrected)}"
+        for name, test in tests.items()
+        if test
+    ]
+    return f"UF1 {'; '.join(texts)} (Holm)." if texts else ""
 
 
 def _equals(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Attention and flow maps that folds keep beside their predictions, clip by clip, and their means."""
+"""Where in the files of the folds a clip is, and the mean attention and motion of a model."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_modules.cache import store
 from experiments.report.comparison import ModelScores
+from experiments.report.fold_maps import read_maps
 from experiments.results import Fold
 
 THIRDS = ("upper", "middle", "lower")
-DIMENSIONS = {"attention": 3, "flow": 4}
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,6 @@ def locate(model: ModelScores, seed: int) -> pd.DataFrame:
     folds = clips[keys].assign(fold=pd.Series(names))
     table = model.pools[seed].table.merge(folds, on=keys, how="left", validate="one_to_one")
     return table.assign(position=table.groupby("fold").cumcount())
-
-
-def read_maps(fold: Fold, clips: int) -> dict[str, NDArray[np.float32]]:
-    """``attention`` (n, S, S) and ``flow`` (n, 3, S, S), as far as the fold has kept them for all its clips."""
-    tensors = store.read(fold.file.with_suffix(".safetensors")) or {}
-    return {
-        name: tensor.astype(np.float32)
-        for name, tensor in tensors.items()
-        if tensor.ndim == DIMENSIONS.get(name) and len(tensor) == clips
-    }
 
 
 def mean_maps(model: ModelScores) -> MeanMaps | None:

@@ -20,7 +20,8 @@ from experiments.report.drawing import (
     full_colour,
     peak,
 )  # fmt: skip
-from experiments.report.kept_maps import MeanMaps, locate, read_maps
+from experiments.report.fold_maps import read_maps
+from experiments.report.kept_maps import MeanMaps, locate
 from experiments.results import Fold
 
 SIDE = 144  # pixels of a picture

@@ -75,6 +75,8 @@ def leaderboard(comparison: Comparison) -> Table:
             f"Not on the clips of the first, so not comparable here: {', '.join(comparison.on_other_clips)}; "
             "the tests below are on the clips in common."
         )
+    if comparison.flow is not None:
+        notes.append(f"Support vectors and nearest class mean: on the flow maps of {comparison.flow[0]}.")
     return Table(f"{comparison.key}-leaderboard", "Leaderboard", header, tuple(lines), " ".join(notes))
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from data_modules.cache import store
 from experiments.report.drawing import Picture, draw_attention, draw_flow, face_of, full_colour, peak, square
-from experiments.report.kept_maps import read_maps
+from experiments.report.fold_maps import read_maps
 from experiments.results import Cell, Fold
 
 SIDE = 112  # pixels

@@ -26,6 +26,9 @@ MODELS = {
     "hsta-flow": ("hsta", {"special": "flow"}),
     "hsta-frames": ("hsta", {"special": "frames", "stages": 1}),
     "mfvan": ("mfvan", {}),
+    "off_apexnet": ("off_apexnet", {}),
+    "rcn": ("rcn", {}),
+    "htnet": ("htnet", {}),
     "timm_baseline": ("timm_baseline", {}),
 }
 """Recipe and what the network's arguments have besides."""

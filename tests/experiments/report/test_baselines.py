@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.report.baselines import action_units, majority
+from experiments.report.baselines import action_units, average, majority, nearest_class_mean, support_vectors
+from tests.sweeps import flow
 
 CLASSES = ("negative", "positive", "surprise")
 
@@ -63,3 +64,48 @@ def test_only_coded_clips_are_scored():
     assert action_units(clips.assign(action_units=""), CLASSES) is None
     assert action_units(clips.drop(columns="action_units"), CLASSES) is None
     assert action_units(clips.assign(action_units=["4", "", "", ""]), CLASSES) is None  # nothing to look it up in
+
+
+def moving(rows, seed=0):
+    """Clips (subject, class) and noisy maps that move where their class does."""
+    clips = table([(subject, "", target) for subject, target in rows])
+    noise = np.random.default_rng(seed).normal(0, 0.1, (len(rows), 3, 12, 12))
+    maps = np.stack([flow(CLASSES.index(target), 12) for target in clips["target"]]) + noise
+    return clips, maps.astype(np.float32)
+
+
+@pytest.mark.parametrize("classify", [support_vectors, nearest_class_mean])
+class TestClassifiers:
+    def test_tell_motions_of_new_subjects(self, classify):
+        clips, maps = moving([(f"s{n % 4}", CLASSES[n % 3]) for n in range(24)])
+        predicted = classify(clips, maps, CLASSES)
+        assert predicted["prediction"].tolist() == clips["target"].tolist()
+        assert predicted["clip"].tolist() == clips["clip"].tolist()
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_held_out_labels_and_maps_of_others_held_out_change_nothing(self, classify, seed):
+        draws = np.random.default_rng(seed)
+        clips, maps = moving([(f"s{n % 5}", str(draws.choice(CLASSES))) for n in range(40)], seed)
+        maps += draws.normal(0, 1, maps.shape).astype(np.float32)
+        own = np.flatnonzero(clips["subject"] == "s2")
+        changed = clips.assign(target=np.where(clips["subject"] == "s2", "surprise", clips["target"]))
+        others = maps.copy()
+        others[own[1:]] += 5  # a clip's prediction does not depend on other test clips
+        before, after = classify(clips, maps, CLASSES), classify(changed, others, CLASSES)
+        assert before["prediction"][own[0]] == after["prediction"][own[0]]
+
+    def test_follow_the_folds_of_the_split(self, classify):
+        clips, maps = moving([(f"s{n}", CLASSES[n % 2]) for n in range(6)])
+        clips["dataset"] = ["casme2"] * 3 + ["smic"] * 3
+        clips["target"] = ["positive"] * 3 + ["negative"] * 3  # each database has one class to learn from
+        assert classify(clips, maps, CLASSES, "lodo")["prediction"].tolist() == ["negative"] * 3 + ["positive"] * 3
+
+
+@pytest.mark.parametrize("side", [7, 12, 28, 56])
+def test_the_average_is_of_equal_cells(side):
+    maps = np.random.default_rng(0).random((2, 3, side, side)).astype(np.float32)
+    cells = average(maps)
+    assert cells.shape == (2, 3, 7, 7)
+    np.testing.assert_allclose(cells.mean((2, 3)), maps.mean((2, 3), dtype=np.float64))
+    if side % 7 == 0:
+        np.testing.assert_allclose(cells, maps.reshape(2, 3, 7, side // 7, 7, side // 7).mean((3, 5)), rtol=1e-5)

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from data_modules import protocols
+from data_modules.cache import store
 from experiments import report
 from experiments.cli import main
 from experiments.report import tables
-from experiments.report.comparison import LOOK_UP, MAJORITY, read_comparisons
+from experiments.report.comparison import LOOK_UP, MAJORITY, NEAREST_MEAN, SUPPORT_VECTORS, read_comparisons
 from experiments.report.formatting import interval, number, signed, spread
 from experiments.report.scores import KINDS
 from experiments.report.terminal import LEADERBOARD
@@ -141,7 +142,7 @@ def test_chance_is_the_majority_class_where_the_other_model_is_not_finished(root
         shutil.copytree(first, tmp_path / f"megc2019/megc2019/loso/ahmsa_net-{digest}")
     next(tmp_path.glob("*/*/*/ahmsa_net-fed*/seed1/samm-*.csv")).unlink()
     text = report.write(tmp_path).with_name("report.md").read_text()
-    assert "- Is it more than chance? **Yes** Above the majority class by" in text
+    assert "- Is it more than chance? **Yes** UF1 against the majority class +" in text
 
 
 def test_models_on_other_clips_are_told(root, tmp_path):
@@ -160,6 +161,31 @@ def test_references_stand_beside(comparison, page):
     assert shown["majority class"][3] == number(chance["uf1"])
     assert f"{LOOK_UP} (42 of 60 clips)" in shown
     assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips
+
+
+def test_every_model_is_tested_against_the_support_vectors_too(comparison, page):
+    names = [model.name for model in comparison.models]
+    against = [(test.first, test.second) for test in comparison.tests]
+    assert against[3:] == [(name, other) for name in names for other in (MAJORITY, SUPPORT_VECTORS)]
+    assert "against the support vectors" in page.split('<dl class="answers">')[1].split("</dl>")[0]
+    assert f"Support vectors and nearest class mean: on the flow maps of {names[0]}." in page
+
+
+def test_without_the_flow_map_of_every_clip_there_is_no_classifier(root, tmp_path):
+    shutil.copytree(root / "results/megc2019", tmp_path / "megc2019")
+    fold = "samm-sub01.safetensors"
+    next(tmp_path.glob(f"*/*/*/ahmsa_net-*/seed0/{fold}")).unlink()  # another seed has it
+    ((comparison,), _) = read_comparisons(tmp_path)
+    assert comparison.flow[0] == comparison.models[0].name and SUPPORT_VECTORS in comparison.references
+    next(tmp_path.glob(f"*/*/*/ahmsa_net-*/seed1/{fold}")).unlink()
+    ((comparison,), _) = read_comparisons(tmp_path)
+    assert comparison.flow[0] == comparison.models[1].name and NEAREST_MEAN in comparison.references
+    for place, path in enumerate(tmp_path.glob(f"*/*/*/*/seed*/{fold}")):
+        store.write(path, {"flow": np.zeros((6, 3, 12, 11))}) if place % 2 else path.write_bytes(b"broken")
+    ((comparison,), _) = read_comparisons(tmp_path)
+    assert comparison.flow is None and list(comparison.references) == [MAJORITY, LOOK_UP]
+    assert {test.second for test in comparison.tests}.isdisjoint({SUPPORT_VECTORS})
+    assert SUPPORT_VECTORS.capitalize() not in report.write(tmp_path).with_name("report.md").read_text().split("## ")[1]
 
 
 def test_texts_of_files_are_escaped(tmp_path):

@@ -7,7 +7,10 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from mer.models.ahmsa_net import AHMSANet
 from mer.models.hsta import HSTA
+from mer.models.htnet import HTNet, cut, join
 from mer.models.mfvan import MFVAN
+from mer.models.off_apexnet import OFFApexNet
+from mer.models.rcn import RCN, AttentionUnit, RecurrentConvolution
 from mer.models.ststnet import STSTNet
 from mer.models.timm_baseline import TimmBaseline
 from mer.transforms import MIRRORS
@@ -17,8 +20,12 @@ NETWORKS = {
     "ahmsa_net-transposed": (AHMSANet, {"channel": "transposed"}),
     "hsta": (HSTA, {"size": 34, "stages": 2}),
     "hsta-flow": (HSTA, {"size": 34, "stages": 1, "special": "flow"}),
+    "htnet": (HTNet, {}),
+    "htnet-released": (HTNet, {"patch": 7, "dim": 16, "depths": (1, 1, 2)}),
     "mfvan": (MFVAN, {"size": 32, "encoder": "test_resnet", "grid": 2}),
     "mfvan-onset": (MFVAN, {"size": 32, "encoder": "test_resnet", "grid": 2, "identity": "onset"}),
+    "off_apexnet": (OFFApexNet, {"hidden": 64}),
+    "rcn": (RCN, {}),
     "ststnet": (STSTNet, {}),
     "timm_baseline": (TimmBaseline, {"name": "resnet10t"}),
 }
@@ -127,6 +134,16 @@ def parameters(network):
     return sum(weight.numel() for weight in network.parameters())
 
 
+def check_attention(network, flow):
+    """It shows a map a clip from 0 to 1, and the same logits."""
+    outputs = network.eval()(flow, attention=True)
+    assert outputs["attention"].shape == (4, 28, 28)
+    assert outputs["attention"].amin((1, 2)).tolist() == [0] * 4
+    assert outputs["attention"].amax((1, 2)).tolist() == [1] * 4
+    assert not outputs["attention"].requires_grad
+    torch.testing.assert_close(outputs["logits"], network(flow)["logits"])
+
+
 class TestSTSTNet:
     def test_has_the_parameters_of_its_description(self):
         assert parameters(STSTNet(3)) == 1683
@@ -143,6 +160,129 @@ class TestSTSTNet:
     def test_refuses_a_stream_without_kernels(self):
         with pytest.raises(ValueError, match="at least one kernel"):
             STSTNet(3, kernels=(3, 0))
+
+
+class TestOFFApexNet:
+    def test_has_the_parameters_that_others_count(self):
+        assert parameters(OFFApexNet(3)) == 2_664_475
+
+    @pytest.mark.parametrize("size", [4, 27, 28, 56])
+    def test_takes_other_sizes(self, size):
+        assert OFFApexNet(5, size, hidden=8)(torch.zeros(2, 3, size, size))["logits"].shape == (2, 5)
+
+    def test_its_streams_read_one_flow_each_and_no_strain(self, flow):
+        streams = OFFApexNet(3, hidden=8).streams
+        horizontal, vertical = flow[:, :2].clone(), flow[:, :2].clone()
+        horizontal[:, 0] += 1
+        vertical[:, 1] += 1
+        seen = streams(flow[:, :2])
+        assert torch.equal(streams(horizontal)[:, 16:], seen[:, 16:])
+        assert torch.equal(streams(vertical)[:, :16], seen[:, :16])
+        strained = flow.clone()
+        strained[:, 2] += 1
+        network = OFFApexNet(3, hidden=8)
+        assert torch.equal(network(strained)["logits"], network(flow)["logits"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [({"size": 3}, "at least 4, not 3"), ({"kernels": (6, 0)}, "kernels="), ({"hidden": 0}, "hidden=0")],
+    )
+    def test_refuses_what_would_be_empty(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            OFFApexNet(3, **arguments)
+
+
+class TestRCN:
+    def test_passes_and_the_attention_unit_cost_next_to_no_parameters(self):
+        assert parameters(RCN(3)) == 3 * 25 * 16 + 2 * 9 * 16 * 16 + 5 * 2 * 16 + 3 * 17
+        assert parameters(RCN(3, passes=4)) - parameters(RCN(3, passes=3)) == 2 * 16  # a batch norm
+        assert not parameters(AttentionUnit())
+
+    @pytest.mark.parametrize("size", [2, 27, 60])
+    def test_takes_other_sizes(self, size):
+        assert RCN(5, size)(torch.zeros(2, 3, size, size))["logits"].shape == (2, 5)
+
+    def test_every_pass_reads_the_output_of_the_one_before(self):
+        torch.manual_seed(0)
+        layer = RecurrentConvolution(4, passes=2).eval()  # a batch norm that has seen nothing changes next to nothing
+        x = torch.rand(2, 4, 6, 6)
+        state = (seen := layer.forwards(x)).relu()
+        for _ in range(2):
+            state = (seen + layer.recurrent(state)).relu()
+        torch.testing.assert_close(layer(x), state, atol=1e-4, rtol=1e-3)
+
+    def test_weighs_positions_by_the_mean_of_their_channels(self):
+        x = torch.tensor([[[0.0, 2.0], [1.0, 4.0]], [[0.0, 2.0], [1.0, 4.0]]])[None]
+        weighed, weights = AttentionUnit()(x)
+        assert weights[0].tolist() == [[0, 0.5], [0.25, 1]]
+        assert weighed[0, 1].tolist() == [[0, 1], [0.25, 4]]
+
+    def test_shows_where_it_looks(self, flow):
+        check_attention(RCN(3), flow)
+
+    def test_shows_finite_attention_where_nothing_moves(self):
+        seen = RCN(3).eval()(torch.zeros(1, 3, 28, 28), attention=True)
+        assert seen["attention"].isfinite().all() and seen["logits"].isfinite().all()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [({"size": 1}, "at least 2"), ({"width": 0}, "width=0"), ({"passes": -1}, "passes=-1")],
+    )
+    def test_refuses_what_would_be_empty(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            RCN(3, **arguments)
+
+
+class TestHTNet:
+    def test_has_the_parameters_of_the_release(self):
+        with torch.device("meta"):
+            released = HTNet(3, patch=7, dim=256, depths=(2, 2, 10))
+        assert round(parameters(released) / 1e6, 1) == 139.6
+
+    def test_is_small_by_default(self):
+        assert parameters(HTNet(3)) < 1_000_000
+
+    @pytest.mark.parametrize(("size", "patch"), [(56, 4), (112, 8), (28, 7)])
+    def test_takes_other_sizes(self, size, patch):
+        assert HTNet(3, size, patch)(torch.zeros(1, 3, size, size))["logits"].shape == (1, 3)
+
+    def test_blocks_are_squares_of_the_map(self):
+        x = torch.arange(16.0).view(1, 4, 4, 1)
+        assert cut(x, 2)[0, :, :, 0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+        assert torch.equal(join(cut(x, 2), 2), x)
+
+    def test_areas_of_the_face_do_not_see_one_another_before_they_are_joined(self, flow):
+        network = HTNet(3).eval()
+        seen = []
+        network.levels[0].register_forward_hook(lambda _, __, outputs: seen.append(outputs[0]))
+        moved = flow.clone()
+        moved[:, :, :14, :14] += 1  # one eye
+        network(flow)
+        network(moved)
+        changed = (seen[0] != seen[1]).any(-1).any(0)
+        assert changed[:7, :7].all() and not changed[7:].any() and not changed[:, 7:].any()
+
+    def test_shows_where_it_looks(self, flow):
+        check_attention(HTNet(3), flow)
+
+    def test_one_patch_a_block_is_shown_as_no_choice(self, flow):
+        network = HTNet(3, patch=7, dim=16, depths=(1, 1, 1)).eval()
+        assert not network(flow, attention=True)["attention"].any()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"size": 30}, "multiple of 2 x patch=2, not 30"),
+            ({"depths": (2, 2, 2)}, "4 by 4 blocks"),
+            ({"depths": ()}, "at least one layer"),
+            ({"depths": (1, 0)}, "at least one layer"),
+            ({"patch": 0}, "patch=0"),
+            ({"heads": 0}, "24 channels among 0 heads"),
+        ],
+    )
+    def test_refuses_arguments_that_do_not_fit(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            HTNet(3, **arguments)
 
 
 class TestTimmBaseline:
@@ -165,13 +305,7 @@ class TestAHMSANet:
 
     @pytest.mark.parametrize("channel", ["gate", "transposed"])
     def test_shows_where_it_looks(self, flow, channel):
-        network = AHMSANet(3, channel=channel).eval()
-        outputs = network(flow, attention=True)
-        assert outputs["attention"].shape == (4, 28, 28)
-        assert outputs["attention"].amin((1, 2)).tolist() == [0] * 4
-        assert outputs["attention"].amax((1, 2)).tolist() == [1] * 4
-        assert not outputs["attention"].requires_grad
-        torch.testing.assert_close(outputs["logits"], network(flow)["logits"])
+        check_attention(AHMSANet(3, channel=channel), flow)
 
     def test_is_at_first_little_but_the_averaged_flow_map(self, flow):
         network = AHMSANet(3, finest=28, widths=(3, 5, 8), depths=(1, 1, 1), heads=(1, 1, 2), layer_scale=1e-9).eval()
