@@ -168,16 +168,13 @@ class Clips(VideoDataModule):
         return clips.assign(target=clips["emotion"].map(self.labels.emotions)).reset_index(drop=True)
 
     def known_protocols(self) -> list[str]:
-        """Its own, and those under which a clip takes part."""
-        words = self.all_clips.groupby("dataset")["emotion"].unique()
-        return [
-            self.labels.protocol,
-            *(
-                name
-                for name, rules in PROTOCOLS.items()
-                if any(set(rules.words(str(dataset))) & {*emotions} for dataset, emotions in words.items())
-            ),
-        ]
+        """Its own, and those of which it has every class."""
+        labelled = set(zip(self.all_clips["dataset"], self.all_clips["emotion"], strict=True))
+        present = {
+            name: {rules.words(dataset).get(emotion) for dataset, emotion in labelled}
+            for name, rules in PROTOCOLS.items()
+        }
+        return [self.labels.protocol, *(name for name in PROTOCOLS if {*PROTOCOLS[name].classes} <= present[name])]
 
 
 class _Auditor(Auditor):

@@ -153,7 +153,8 @@ def own_protocol(classes: Sequence[str], emotions: Mapping[str, str] | None = No
     name = f"{OWN}-{'+'.join(classes)}"
     if emotions:
         name += "-" + hashlib.sha256(repr(sorted(emotions.items())).encode()).hexdigest()[:6]
-    if not _OWN.fullmatch(name) or len(set(classes)) < len(classes):
+    match = _OWN.fullmatch(name)
+    if match is None or match[1].split("+") != [*classes] or len(set(classes)) < len(classes):
         raise InputError(
             f"classes {', '.join(classes) or '(none)'}: two or more are needed, named by letters, digits, . and _"
         )

@@ -40,7 +40,7 @@ class ClipsLayout(Layout):
     length: ClassVar[tuple[int, int]] = (12, 20)
     onset: ClassVar[tuple[int, int]] = (3, 9)
     subjects: ClassVar[int] = 6
-    clips: ClassVar[int] = 10
+    clips: ClassVar[int] = 9
 
     @property
     def sheet(self) -> Sheet:
