@@ -236,7 +236,7 @@ def _unknown(lines: Iterable[Row], allowed: set[str]) -> Iterable[str]:
             yield f"line {row['row']}: emotion is empty"
         elif row["emotion"] not in allowed:
             yield (
-                f"line {row['row']}: emotion '{row['emotion']}' is unknown (protocol.yaml may have it as part of a class "
+                f"line {row['row']}: emotion '{row['emotion']}' is unknown (protocol.yaml may have it in a class "
                 f"or under leave_out){near(row['emotion'], sorted(allowed))}"
             )
 
