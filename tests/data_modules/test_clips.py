@@ -167,7 +167,7 @@ def test_words_of_a_known_protocol(tmp_path, no_faces):
     assert data.known_protocols()[0] == load(root).protocol and "union-3" in data.known_protocols()
     rows = [(*row[:3], "hapiness" if row[3] == "happiness" else row[3], *row[4:]) for row in rows_of()]
     write_table(root, rows)
-    with pytest.raises(InputError, match=r"line 3: emotion 'hapiness' is unknown, did you mean happiness"):
+    with pytest.raises(InputError, match=r"line 3: emotion 'hapiness' is unknown .*did you mean happiness"):
         load(root, protocol="union-3").all_clips  # noqa: B018
     assert load(root).classes == ("disgust", "hapiness", "surprise")
 
@@ -245,8 +245,7 @@ def test_every_problem_is_listed_with_its_line(tmp_path):
         "line 23: clip is empty",
         "line 23: path is empty",
     ):
-        assert words in text or "more" in text, words
-    assert "and 1 more" not in text and text.count("line ") <= 60
+        assert words in text, words
 
 
 @pytest.mark.parametrize(
@@ -333,18 +332,7 @@ def test_a_sweep_from_the_command_line(tmp_path, capsys, monkeypatch):
     """Frames and videos that are crops already, so that no face is looked for; the report knows the classes by name."""
     monkeypatch.chdir(tmp_path)
     root = write(tmp_path / "data")
-    shared = [
-        "--dataset",
-        "clips",
-        "--root",
-        str(root),
-        "--model",
-        "ststnet,hsta",
-        "--devices",
-        "cpu",
-        "--workers",
-        "1",
-    ]
+    shared = ["--dataset", "clips", "--root", str(root), "--model", "ststnet,hsta", "--devices", "cpu"]
     options = ["--data.registered=true", "--data.crop_size=32", "--trainer.max_steps=2"]
     assert main(["sweep", *shared, *options]) == 0
     assert "clips, own-disgust+happiness+surprise, loso" in capsys.readouterr().out
