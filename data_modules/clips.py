@@ -1,5 +1,6 @@
 """Anybody's clips, from a table: a row for each, with its folder of frames or its video."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as once
@@ -107,7 +108,7 @@ class Clips(VideoDataModule):
         file, lines = own_tables.read(self.root)
         labels = self.labels
         known = {word for rules in PROTOCOLS.values() for words in rules.emotions.values() for word in words}
-        allowed = {*labels.emotions} if self.protocol == labels.protocol else known
+        allowed = known if self.protocol in PROTOCOLS else {*labels.emotions}
         faults = own_tables.faults(self.root, lines, allowed | labels.left_out, _first_and_last)
         complain(file, faults, f"Mend {file.name} and run again; docs/clips.md says what each column holds.")
         tables, frames, problems = [], {}, []
@@ -138,7 +139,7 @@ class Clips(VideoDataModule):
         """Frames per second, as the table says it, else the video; 0 where nobody does."""
         path = self.root / row["path"]
         rate = float(row["frames_per_second"] or 0)
-        if not rate and path.is_file():
+        if not rate and os.path.isfile(path):
             try:
                 rate = round(_opened(path).frames_per_second or 0, 3)
             except InputError:
@@ -174,7 +175,8 @@ class Clips(VideoDataModule):
             name: {rules.words(dataset).get(emotion) for dataset, emotion in labelled}
             for name, rules in PROTOCOLS.items()
         }
-        return [self.labels.protocol, *(name for name in PROTOCOLS if {*PROTOCOLS[name].classes} <= present[name])]
+        own = [self.labels.protocol] if len(self.labels.classes) > 1 else []
+        return own + [name for name in PROTOCOLS if {*PROTOCOLS[name].classes} <= present[name]]
 
 
 class _Auditor(Auditor):
@@ -193,7 +195,7 @@ def _frames(path: Path) -> list[Frame]:
     Raises:
         OSError: If they cannot be listed.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return list_frames(path)
     try:
         clip = _opened(path)

@@ -37,14 +37,30 @@ class Labels:
     """What the emotions of a table stand for.
 
     Attributes:
-        protocol: The full name of the protocol, see ``protocols.own_protocol``.
+        source: Where that is written.
+        classes: In order.
         emotions: The class of each emotion.
         left_out: Emotions that take no part.
+        joined: Whether ``protocol.yaml`` says it.
     """
 
-    protocol: str
+    source: str
+    classes: tuple[str, ...]
     emotions: Mapping[str, str]
     left_out: frozenset[str]
+    joined: bool
+
+    @property
+    def protocol(self) -> str:
+        """The full name of the protocol, see ``protocols.own_protocol``.
+
+        Raises:
+            InputError: If these are no classes.
+        """
+        try:
+            return own_protocol(self.classes, self.emotions if self.joined else None)
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from error
 
 
 def read(root: Path) -> tuple[Path, list[Row]]:
@@ -71,19 +87,15 @@ def labels(root: Path) -> Labels:
     """What the emotions stand for: as ``protocol.yaml`` says it, otherwise each for itself.
 
     Raises:
-        InputError: If table or ``protocol.yaml`` cannot be read, or these are no classes.
+        InputError: If table or ``protocol.yaml`` cannot be read.
     """
     table, lines = read(root)
     file = root / "protocol.yaml"
-    try:
-        if file.is_file():
-            classes, emotions, left_out = _joined(file)
-            return Labels(own_protocol(classes, emotions), emotions, left_out)
-        emotions = {row["emotion"]: class_name(row["emotion"]) for row in lines if row["emotion"]}
-        return Labels(own_protocol(sorted(set(emotions.values()))), emotions, frozenset())
-    except InputError as error:
-        named = file if file.is_file() else f"{table}, column emotion"
-        raise error if str(error).startswith(str(file)) else InputError(f"{named}: {error}") from error
+    if file.is_file():
+        return _joined(file)
+    emotions = {row["emotion"]: class_name(row["emotion"]) for row in lines if row["emotion"]}
+    classes = tuple(sorted(set(emotions.values())))
+    return Labels(f"{table}, column emotion", classes, emotions, frozenset(), joined=False)
 
 
 def faults(root: Path, lines: Sequence[Row], emotions: set[str], span: Span) -> list[str]:
@@ -161,8 +173,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _joined(file: Path) -> tuple[list[str], dict[str, str], frozenset[str]]:
-    """Classes, the class of each emotion, and emotions that are left out, of a ``protocol.yaml``."""
+def _joined(file: Path) -> Labels:
+    """What a ``protocol.yaml`` says."""
     try:
         if file.stat().st_size > LARGEST:
             raise ValueError(f"it has over {LARGEST >> 20} MB")
@@ -186,7 +198,8 @@ def _joined(file: Path) -> tuple[list[str], dict[str, str], frozenset[str]]:
                 problems.append(f"emotion '{emotion}' stands in {other} and in {place or 'leave_out'}")
     complain(file, problems, "It holds `classes: {negative: [disgust, fear], ...}` and perhaps `leave_out: [others]`.")
     joined = {emotion: class_name(place) for emotion, place in stands_in.items() if place}
-    return [class_name(name) for name in classes], joined, frozenset(stands_in.keys() - joined.keys())
+    names, left_out = tuple(class_name(name) for name in classes), frozenset(stands_in.keys() - joined.keys())
+    return Labels(str(file), names, joined, left_out, joined=True)
 
 
 def _words(value: Any) -> list[str] | None:
@@ -210,11 +223,11 @@ def _wrong_cells(root: Path, lines: Iterable[Row]) -> Iterable[str]:
             yield f"{line}: path is empty"
         elif not is_below(row["path"]):
             yield f"{line}: path '{row['path']}' leads out of the folder"
-        elif not path.exists():
+        elif not os.path.exists(path):
             yield f"{line}: path '{row['path']}' does not exist"
-        elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        elif path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path):
             yield f"{line}: path '{row['path']}' is one picture; name the folder of the clip's frames, or its video"
-        elif not (path.is_dir() or path.is_file()):
+        elif not (os.path.isdir(path) or os.path.isfile(path)):
             yield f"{line}: path '{row['path']}' is neither a folder nor a file"
         if row["frames_per_second"] and not re.fullmatch(r"\d{1,6}(\.\d{1,9})?", row["frames_per_second"]):
             yield f"{line}: frames_per_second '{row['frames_per_second']}' is no number"
@@ -256,7 +269,7 @@ def _doubled(root: Path, lines: Iterable[Row], span: Span) -> Iterable[str]:
                 f"line {row['row']}: subject '{row['subject']}' differs from '{subject}' in line {where} only in case, "
                 "padding or blanks: write one person's name in one way"
             )
-        if row["path"] and is_below(row["path"]) and (root / row["path"]).exists():
+        if row["path"] and is_below(row["path"]) and os.path.exists(root / row["path"]):
             state = os.stat(root / row["path"])
             files.setdefault((state.st_dev, state.st_ino), []).append(row)
     for same in files.values():

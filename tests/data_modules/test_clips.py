@@ -345,3 +345,11 @@ def test_a_sweep_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert "not that of the table any more" in capsys.readouterr().err
     assert store.read(next((tmp_path / "cache/clips").glob("tvl1-*/*.safetensors"))) is not None
     assert torch.isfinite(torch.tensor(first.pooled(0)["p_disgust"].astype(float).to_numpy())).all()
+
+
+def test_one_label_alone_is_enough_for_a_union(tmp_path):
+    root = write(tmp_path / "data", [row for row in rows_of() if row[3] == "happiness"])
+    data = load(root, protocol="union-3")
+    assert len(data.all_clips) == 3 and data.known_protocols() == []
+    with pytest.raises(InputError, match=r"clips\.csv, column emotion: classes happiness: two or more"):
+        load(root)
