@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from data_modules import protocols
 from data_modules.cache import extract, store
@@ -101,10 +102,9 @@ def test_a_frame_of_a_video_is_the_one_that_the_table_means(tmp_path):
         FrameOfVideo(20, data.root / "films/s1.avi", 1).image  # noqa: B018
 
 
-def test_a_video_gives_what_its_frames_give(tmp_path):
+def test_a_video_gives_what_its_frames_give(film, tmp_path):
     """Real faces, prepared in processes: the flow of a lossless video is that of the same pictures as files."""
-    synthesize(tmp_path / "film", layout="clips", subjects=1, clips=1, size=(320, 240), workers=1)
-    folder = tmp_path / "film/frames/p01/c01"
+    folder = film / "frames/p01/c01"
     images = [cv2.imread(str(folder / f"{number}.jpg")) for number in range(len(list(folder.iterdir())))]
     root = tmp_path / "data"
     (root / "v").mkdir(parents=True)
@@ -124,6 +124,26 @@ def test_a_video_gives_what_its_frames_give(tmp_path):
         near = (values[0::2].float() - values[1::2].float()).abs().mean()  # YUV rounds the colours
         assert near < (0.05 if name == "flow" else 2), name
     assert data.read(next(data.clips.itertuples()))["apex_frame"].item() > 3
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """What ``mer synthesize --layout clips`` writes, small. Read only."""
+    root = tmp_path_factory.mktemp("film") / "clips"
+    return synthesize(root, layout="clips", subjects=1, clips=5, size=(320, 240), workers=1)
+
+
+def test_half_of_the_synthetic_clips_are_videos(film, tmp_path):
+    data = load(film, inputs=("flow",), crop_size=128, input_size=128, cache=str(tmp_path))
+    clips = data.all_clips.set_index("clip")
+    assert sorted(path.name for path in (film / "videos").iterdir()) == ["p01_c02.avi", "p01_c04.avi"]
+    assert sorted(path.name for path in (film / "frames/p01").iterdir()) == ["c01", "c03", "c05"]
+    assert clips["apex"].isna().tolist() == [False, False, True, True, False] and clips["onset"]["c04"] == 0
+    assert set(clips["frames_per_second"]) == {60} and all(problem.used for problem in data.problems)
+    data.prepare_data()
+    video = next(row for row in data.clips.itertuples() if row.clip == "c02")
+    flow, truth = data.read(video)["flow"][:2].numpy(), load_file(film / "truth/p01_c02.safetensors")["flow"]
+    assert video.onset > 0 and np.corrcoef(flow.ravel(), truth.astype(float).ravel())[0, 1] > 0.8
 
 
 def test_labels_are_joined_by_protocol_yaml(tmp_path, no_faces):
