@@ -11,6 +11,7 @@ DATASETS = {
     "casme3": "data_modules.casme3.CASME3",
     "megc2019": "data_modules.composite.MEGC2019",
     "composite": "data_modules.composite.Composite",
+    "clips": "data_modules.clips.Clips",
     "flow_maps": "data_modules.flow_maps.FlowMaps",
 }
 

@@ -100,7 +100,7 @@ class FlowDataModule:
         if not 0 <= shift < input_size:
             raise InputError(f"shift {shift} must be 0 or more and smaller than the map, {input_size}")
         self.root, self.root_is_given = Path(root or f"data/{self.name}"), bool(root)
-        self.protocol = protocol or self.default_protocol
+        self.protocol = self.protocol_name(protocol, root)
         self.split, self.inputs, self.input_size, self.batch_size = split, inputs, input_size, batch_size
         self.balanced, self.flip, self.shift = balanced, flip, shift
         self.classes = protocols.protocol(self.protocol).classes
@@ -119,6 +119,11 @@ class FlowDataModule:
             raise InputError(
                 f"dataset '{self.name}' has no {', '.join(sorted(unknown))}; it has {', '.join(self.available_inputs)}"
             )
+
+    @classmethod
+    def protocol_name(cls, name: str, root: str) -> str:
+        """The full name of the protocol that is asked for, of the data in a folder; that of the default if none is."""
+        return name or cls.default_protocol
 
     # What a dataset declares
 

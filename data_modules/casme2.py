@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from data_modules.release.clip_table import Erratum, is_number
 from data_modules.release.detect import Variant
+from data_modules.release.released import ReleasedDataModule
 from data_modules.release.sheets import Sheet
-from data_modules.videos import VideoDataModule
 
 SHEET = Sheet(
     "CASME2*coding*.xlsx",  # -20140508, and -20190701 with one clip more
@@ -21,7 +21,7 @@ SHEET = Sheet(
 )
 
 
-class CASME2(VideoDataModule):
+class CASME2(ReleasedDataModule):
     """CASME II (Yan, Li, Wang, Zhao, Liu, Chen and Fu, PLoS ONE 2014).
 
         CASME2_RAW_selected/sub01/EP02_01f/img46.jpg    onset to offset, 640x480

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from data_modules.release.clip_table import Erratum
 from data_modules.release.detect import Variant
+from data_modules.release.released import ReleasedDataModule
 from data_modules.release.sheets import Sheet
-from data_modules.videos import VideoDataModule
 
 SHEET = Sheet(
     "cas(me)3_part_A_ME_label*.xlsx",
@@ -24,7 +24,7 @@ SHEET = Sheet(
 )
 
 
-class CASME3(VideoDataModule):
+class CASME3(ReleasedDataModule):
     """CAS(ME)^3, part A (Li, Dong, Lu, Wang, Yan, Huang, Huang and Wang, IEEE TPAMI 2023).
 
         part_A/data/part_A/spNO.1/a/color/355.jpg               whole videos a to m, 1280x720; depth/ is not read

@@ -18,11 +18,14 @@ from mer import InputError, near
 if TYPE_CHECKING:
     from mer.models import Batch
 
+TABLE = "clips"  # its labels may be words of any protocol
+
 
 class Composite(PreparedDataModule):
     """Databases side by side, each in the folder of its name, in any case.
 
         casme2/  samm/  smic/       each as that database is distributed
+        clips/                      a table of clips, see ``data_modules.clips``
 
     Every part is read, corrected and cached by its own data module, under its own name; a fold's subjects are trained
     with the clips of all parts.
@@ -38,11 +41,11 @@ class Composite(PreparedDataModule):
     def __init__(self, databases: str = "casme2,samm,smic", **kwargs):
         super().__init__(**kwargs)
         self.databases = tuple(dict.fromkeys(name.strip() for name in databases.split(",")))
-        known = [name for name in DATASETS if any(name in rules.emotions for rules in PROTOCOLS.values())]
+        known = [*(name for name in DATASETS if any(name in rules.emotions for rules in PROTOCOLS.values())), TABLE]
         for name in self.databases:
             if name not in known:
                 raise InputError(f"unknown database '{name}'; there are {', '.join(known)}{near(name, known)}")
-            if name not in protocol(self.protocol).emotions:
+            if name not in (*protocol(self.protocol).emotions, TABLE):
                 knows = ", ".join(protocol(self.protocol).emotions)
                 raise InputError(
                     f"protocol '{self.protocol}' has no classes for '{name}', only for {knows}; choose another with "
@@ -65,7 +68,12 @@ class Composite(PreparedDataModule):
                 "--root, or the databases with --data.databases."
             )
         shared = {"protocol": self.protocol, "inputs": self.inputs, "input_size": self.input_size, **self.preparation}
-        return {name: data_module(name)(root=str(folders[name]), **shared) for name in self.databases}
+        parts = {name: data_module(name)(root=str(folders[name]), **shared) for name in self.databases}
+        if TABLE in parts and (twice := sorted(set(parts) & set(parts[TABLE].all_clips["dataset"]) - {TABLE})):
+            raise InputError(
+                f"{folders[TABLE]}: has clips of {', '.join(twice)}, which is a part of its own: take those rows out"
+            )
+        return parts
 
     def read_clips(self) -> pd.DataFrame:
         """The clips of all parts that take part in the protocol."""
@@ -73,7 +81,7 @@ class Composite(PreparedDataModule):
         return pd.concat(clips, ignore_index=True)
 
     def known_protocols(self) -> list[str]:
-        return [name for name, rules in PROTOCOLS.items() if set(self.databases) <= set(rules.emotions)]
+        return [name for name, rules in PROTOCOLS.items() if set(self.databases) <= {*rules.emotions, TABLE}]
 
     def usable_clips(self) -> pd.DataFrame:
         """The clips of all parts that can be used, part by part."""
@@ -99,7 +107,7 @@ class Composite(PreparedDataModule):
         return {
             str(Path(name) / file): size
             for name, part in self.parts.items()
-            for file, size in part.source_files(clips.loc[clips["dataset"] == name]).items()
+            for file, size in part.source_files(_of(part, clips)).items()
         }
 
     def prepare_data(self) -> None:
@@ -111,9 +119,14 @@ class Composite(PreparedDataModule):
     def load(self, clips: pd.DataFrame) -> "Batch":
         import torch
 
-        tables = {name: clips.loc[clips["dataset"] == name] for name in self.parts}
+        tables = {name: _of(part, clips) for name, part in self.parts.items()}
         loaded = [self.parts[name].load(table) for name, table in tables.items() if len(table)]
         return {name: torch.cat([tensors[name] for tensors in loaded]) for name in loaded[0]}
+
+
+def _of(part: VideoDataModule, clips: pd.DataFrame) -> pd.DataFrame:
+    """The clips of a part; those of a table may be of several databases."""
+    return clips.loc[clips["dataset"].isin(part.all_clips["dataset"])]
 
 
 class MEGC2019(Composite):

@@ -1,7 +1,8 @@
 """Protocols: which clips take part and which class an emotion stands for; how clips are split into folds."""
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -26,6 +27,15 @@ class Protocol:
     emotions: Mapping[str, Mapping[str, str]]
     left_out: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     parts: Mapping[str, tuple[int, int, tuple[int, ...]]] = field(default_factory=dict)
+
+    def words(self, database: str) -> Mapping[str, str]:
+        """The class of each emotion of a database; one that no protocol names may use the words of all that this does.
+
+        No word stands for two classes of a protocol.
+        """
+        if any(database in rules.emotions for rules in PROTOCOLS.values()):
+            return self.emotions.get(database, {})
+        return {emotion: name for emotions in self.emotions.values() for emotion, name in emotions.items()}
 
 
 def _same(*emotions: str) -> dict[str, str]:
@@ -94,6 +104,12 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
 }
 
+OWN = "own"
+"""The protocol whose classes are the labels of a table of clips; ``own_protocol`` gives it its full name."""
+
+_OWN = re.compile(r"own-([\w.]+(?:\+[\w.]+)+)(-[0-9a-f]{6})?")
+_LONGEST_NAME = 150  # bytes; it is the name of a folder
+
 SPLITS = {
     "loso": "leave one subject out",
     "lodo": "leave one database out",
@@ -103,14 +119,48 @@ _GROUPS = re.compile(r"groups([1-9]\d{0,3})")
 
 
 def protocol(name: str) -> Protocol:
-    """Look a protocol up by its name.
+    """Look a protocol up by its name; the name of an own one says its classes.
 
     Raises:
         InputError: If there is no such protocol; the message lists those that there are.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol '{name}'; there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if match := _OWN.fullmatch(name):
+        return Protocol(tuple(match[1].split("+")), {})
+    raise InputError(f"unknown protocol '{name}'; there are {', '.join(PROTOCOLS)}, and {OWN} for --dataset clips")
+
+
+def is_protocol(name: str) -> bool:
+    """Whether there is such a protocol, an own one included."""
+    return name in PROTOCOLS or bool(_OWN.fullmatch(name))
+
+
+def own_protocol(classes: Sequence[str], emotions: Mapping[str, str] | None = None) -> str:
+    """The name of a protocol of somebody's own labels, ``own-joy+sorrow``.
+
+    It carries the classes, so that it is understood where nothing but the name is known: in a folder of results, on
+    another machine. Where labels are joined into classes, six digits of how end it, ``own-joy+sorrow-1f0a33``: two
+    ways to join them are two protocols.
+
+    Args:
+        classes: At least two, in order.
+        emotions: The class of each emotion, where they differ.
+
+    Raises:
+        InputError: If that is no name.
+    """
+    name = f"{OWN}-{'+'.join(classes)}"
+    if emotions:
+        name += "-" + hashlib.sha256(repr(sorted(emotions.items())).encode()).hexdigest()[:6]
+    match = _OWN.fullmatch(name)
+    if match is None or match[1].split("+") != [*classes] or len(set(classes)) < len(classes):
+        raise InputError(
+            f"classes {', '.join(classes) or '(none)'}: two or more are needed, named by letters, digits, . and _"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise InputError(f"{len(classes)} classes have names too long for a folder, {name}: join or shorten them")
+    return name
 
 
 def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.DataFrame:
@@ -133,7 +183,7 @@ def select(clips: pd.DataFrame, name: str, database: str | None = None) -> pd.Da
         of = database or row["dataset"]
         if (of, row["subject"], row["clip"]) in rules.left_out:
             return None
-        return rules.emotions[of].get(row["emotion"]) if of in rules.emotions else None
+        return rules.words(of).get(row["emotion"])
 
     targets = [target(row) for _, row in clips.iterrows()]
     selected = clips.assign(target=targets)[[value is not None for value in targets]].reset_index(drop=True)

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from data_modules.release.clip_table import is_number
 from data_modules.release.detect import Variant
+from data_modules.release.released import ReleasedDataModule
 from data_modules.release.sheets import Sheet
-from data_modules.videos import VideoDataModule
 
 SHEET = Sheet(
     "SAMM*FACS*Codes*.xlsx",
@@ -22,7 +22,7 @@ SHEET = Sheet(
 )
 
 
-class SAMM(VideoDataModule):
+class SAMM(ReleasedDataModule):
     """SAMM, spontaneous micro-facial movement (Davison, Lansley, Costen, Tan and Yap, IEEE TAC 2016).
 
         SAMM/006/006_1_2/006_05562.jpg      960x650, grey; four or five digits

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from data_modules.release.clip_table import is_number
 from data_modules.release.detect import Variant
+from data_modules.release.released import ReleasedDataModule
 from data_modules.release.sheets import Sheet
-from data_modules.videos import VideoDataModule
 
 COLUMNS = {
     "Subject": "subject",
@@ -19,7 +19,7 @@ COLUMNS = {
 SEGMENTED = "{subject}/micro/{emotion}/{clip}"
 
 
-class SMIC(VideoDataModule):
+class SMIC(ReleasedDataModule):
     """SMIC, spontaneous micro-expression corpus (Li, Pfister, Huang, Zhao and Pietikäinen, FG 2013).
 
         SMIC_all_raw/HS/s1/micro/negative/s1_ne_01/image559740.bmp              HS, VIS or NIR; 640x480

@@ -1,4 +1,4 @@
-"""A database of video clips: what is cached of every clip, and how the cache is filled and read."""
+"""Clips with frames: what is cached of every clip, and how the cache is filled and read."""
 
 import multiprocessing
 import sys
@@ -16,11 +16,13 @@ import yaml
 from data_modules.base import Selection
 from data_modules.cache import extract, store
 from data_modules.cache.extract import Entry
+from data_modules.preparation import PreparedDataModule
 from data_modules.processes.progress import clip_progress
+from data_modules.release.audit import ClipFrames
 from data_modules.release.clip_table import Problem, rows
-from data_modules.release.released import ReleasedDataModule
 from mer import InputError, flow
-from mer.preprocessing.clip import REVISION, FlowPreparation, FramesPreparation
+from mer.preprocessing.clip import REVISION, FlowPreparation, FramesPreparation, Source
+from mer.preprocessing.video import FrameOfVideo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +30,28 @@ if TYPE_CHECKING:
     from mer.models import Batch
 
 
-class VideoDataModule(ReleasedDataModule):
-    """One database of clips as its authors distribute it, with a cache of flow and pictures.
+class VideoDataModule(PreparedDataModule):
+    """Clips with frames, image files or videos, and a cache of flow and pictures.
 
     Args:
         kwargs: As in ``PreparedDataModule``.
     """
+
+    # What a dataset declares besides its clips
+
+    def clip_frames(self, row) -> ClipFrames:
+        """The frames of a row of the clip table."""
+        raise NotImplementedError
+
+    @property
+    def frames_are_registered(self) -> bool:
+        """Whether the frames are crops of registered faces, in which no face is looked for."""
+        return False
+
+    def sources(self, row) -> tuple[tuple[int, Source], ...]:
+        """Number and source of every frame of a row of the clip table, in order; the first is the onset."""
+        frames = self.clip_frames(row).frames
+        return tuple((frame.number, frame if isinstance(frame, FrameOfVideo) else frame.path) for frame in frames)
 
     # The cache
 
@@ -124,7 +142,7 @@ class VideoDataModule(ReleasedDataModule):
         lost = [problem for problem in self.problems if not problem.used]
         for row in clips:
             reasons = [reason(entry).read_text() for entry in self._entries(row) if reason(entry).exists()]
-            lost += [Problem(self.name, row.subject, row.clip, why, "left out", False) for why in reasons[:1]]
+            lost += [Problem(row.dataset, row.subject, row.clip, why, "left out", False) for why in reasons[:1]]
         corrected = sum(problem.used for problem in self.problems)
         if self.problems or lost:
             _say(
@@ -168,15 +186,19 @@ class VideoDataModule(ReleasedDataModule):
         return {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
 
     def _file(self, row) -> Path:
-        return store.clip_file(self.folder, row.subject, row.clip)
+        return self._place(self.folder, row)
+
+    def _place(self, folder: Path, row) -> Path:
+        """The file of a clip in a folder of the cache."""
+        return store.clip_file(folder, row.subject, row.clip)
 
     def _entries(self, row) -> Iterator[Entry]:
         """What has to be cached of a clip."""
         if set(self.inputs) != {"frames"}:
             yield self._flow_entry(row)
         if "frames" in self.inputs:
-            target = store.clip_file(self.frames_folder, row.subject, row.clip)
-            yield Entry(FramesPreparation(**self._from(row), count=self.num_frames), target)
+            frames = FramesPreparation(**self._from(row), count=self.num_frames)
+            yield Entry(frames, self._place(self.frames_folder, row))
 
     def _flow_entry(self, row) -> Entry:
         apex = self.clip_frames(row).apex if self.apex == "sheet" else None
@@ -186,9 +208,9 @@ class VideoDataModule(ReleasedDataModule):
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""
         return {
-            "frames": tuple((frame.number, frame.path) for frame in self.clip_frames(row).frames),
+            "frames": self.sources(row),
             "size": self.crop_size,
-            "registered": self.release.registered,
+            "registered": self.frames_are_registered,
             "remove_head_motion": self.head_motion == "removed",
         }
 

@@ -92,9 +92,11 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
 
     synthesize = command("synthesize", "write a synthetic dataset in a real one's layout")
     synthesize.add_argument("--root", type=Path, required=True, help="new folder to write")
-    synthesize.add_argument("--layout", default="casme2", help="casme2 (default), samm, smic, casme3 or megc2019")
-    synthesize.add_argument("--subjects", type=_positive, help="subjects (default 10; smic 8, megc2019 6 each)")
-    synthesize.add_argument("--clips", type=_positive, help="clips per subject (default 15; smic and megc2019 9)")
+    synthesize.add_argument(
+        "--layout", default="casme2", help="casme2 (default), samm, smic, casme3, clips or megc2019"
+    )
+    synthesize.add_argument("--subjects", type=_positive, help="subjects (default 10; smic 8, megc2019 and clips 6)")
+    synthesize.add_argument("--clips", type=_positive, help="clips per subject (default 15; smic, megc2019, clips 9)")
     synthesize.add_argument(
         "--sheet", type=Path, action="append", default=[], help="a real sheet: small stills of every clip in it instead"
     )

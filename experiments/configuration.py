@@ -155,7 +155,7 @@ def _configuration(job: Job) -> dict:
     recipe = job.read_recipe()
     dataset = data_class(job.data_class)
     where = {name: getattr(job, name) for name in dataset.path_arguments}
-    what = {**recipe.get("data", {}), **where, "protocol": job.protocol or dataset.default_protocol}
+    what = {**recipe.get("data", {}), **where, "protocol": dataset.protocol_name(job.protocol, job.root)}
     return {
         **recipe,
         "data": {"class_path": job.data_class, "init_args": what},

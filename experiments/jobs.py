@@ -9,7 +9,7 @@ import yaml
 
 from data_modules import DATASETS
 from data_modules.processes.pool import cores
-from data_modules.protocols import PROTOCOLS
+from data_modules.protocols import OWN, PROTOCOLS, is_protocol
 from mer import InputError, near
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -53,8 +53,8 @@ class Job:
         if not self._is_file:
             check("model", self.model, models())
         check("recipe", self.recipe, list(self._recipes()))
-        if self.protocol:
-            check("protocol", self.protocol, list(PROTOCOLS))
+        if self.protocol and not is_protocol(self.protocol) and self.protocol != OWN:
+            check("protocol", self.protocol, [*PROTOCOLS, OWN])
 
     @property
     def data_class(self) -> str:

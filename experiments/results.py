@@ -243,10 +243,9 @@ class Fold:
 
 def cells(results: Path) -> Iterator[Cell]:
     """Every cell that a sweep has left in a results folder, sorted by path."""
-    folders = (folder for name in protocols.PROTOCOLS for folder in results.glob(f"*/{name}/*/*-*") if folder.is_dir())
-    for folder in sorted(folders):
+    for folder in sorted(folder for folder in results.glob("*/*/*/*-*") if folder.is_dir()):
         dataset, protocol, split, name = folder.parts[-4:]
-        if protocols.is_split(split):
+        if protocols.is_protocol(protocol) and protocols.is_split(split):
             model, _, digest = name.rpartition("-")
             yield Cell(results, dataset, protocol, split, model, digest)
 

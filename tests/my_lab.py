@@ -2,11 +2,11 @@
 
 from data_modules.protocols import Protocol
 from data_modules.release.detect import Variant
+from data_modules.release.released import ReleasedDataModule
 from data_modules.release.sheets import Sheet
-from data_modules.videos import VideoDataModule
 
 
-class MyLab(VideoDataModule):
+class MyLab(ReleasedDataModule):
     """MyLab/1/smile/3.jpg and labels.xlsx."""
 
     name = "my_lab"

@@ -102,7 +102,8 @@ def _lost(entry: Entry, failure: Failure, count: int) -> Exception:
     if not failure.expected:
         return failure.error()
     frames = entry.preparation.frames
-    clip = Path(frames[0][1]).parent if frames else entry.target
+    clip = frames[0][1] if frames else entry.target
+    clip = clip.parent if frames and isinstance(clip, Path) else clip
     return InputError(
         f"{clip}: preparing this clip failed twice: {failure.reason}. If {count} processes use up the memory, run it "
         "again with fewer --workers; what is prepared is kept"

@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import pandas as pd
 
-from data_modules.preparation import PreparedDataModule
 from data_modules.release import detect, sheets
 from data_modules.release.audit import Audit, Auditor, ClipFrames
 from data_modules.release.clip_table import Erratum, Problem, complain, rows
 from data_modules.release.detect import Release, Variant
 from data_modules.release.sheets import Sheet
+from data_modules.videos import VideoDataModule
 from mer import InputError
 
 
-class ReleasedDataModule(PreparedDataModule):
+class ReleasedDataModule(VideoDataModule):
     """Clips as folders of frames, with a sheet that labels them; a dataset declares what its releases look like."""
 
     title: ClassVar[str]
@@ -59,6 +59,10 @@ class ReleasedDataModule(PreparedDataModule):
     def layout(self) -> str:
         """Which release of the dataset is used."""
         return self.release.layout
+
+    @property
+    def frames_are_registered(self) -> bool:
+        return self.release.registered
 
     @property
     def problems(self) -> list[Problem]:

@@ -55,7 +55,8 @@ def synthesize(
 
     Args:
         root: Folder to create; it may exist if it is empty.
-        layout: ``casme2``, ``samm``, ``smic``, ``casme3``, or ``megc2019`` for the first three, each in its own folder.
+        layout: ``casme2``, ``samm``, ``smic``, ``casme3``, ``clips`` (a table of folders and videos), or ``megc2019``
+            for the first three, each in its own folder.
         subjects: Number of subjects (in each of them), 1 to 99; None for as many as suit the layout.
         clips: Clips per subject, 1 to 999; None likewise.
         seed: Any whole number from 0; another one gives other people.

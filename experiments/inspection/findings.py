@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_modules.base import FlowDataModule
-from data_modules.protocols import PROTOCOLS
+from data_modules.protocols import protocol
 from data_modules.release.clip_table import Problem, rows
 from data_modules.videos import VideoDataModule
 from mer import InputError
-from mer.preprocessing.frame_files import read_image
+from mer.preprocessing.clip import read_frame
 
 
 def inspect(data: FlowDataModule) -> dict:
@@ -62,7 +62,7 @@ def show(findings: Mapping, console: Console) -> None:
     console.print(f"[bold]{findings['dataset']}[/] in {escape(findings['root'])}", highlight=False)
     text = f"{findings['layout'] or 'one layout'}; {findings['clips']} clips of {findings['subjects']} subjects"
     if frames := findings["frames"]:
-        rate, length = str(frames["rate"]).strip("[]"), frames["length"]
+        rate, length = str(frames["rate"]).strip("[]") or "an unknown number of", frames["length"]
         text += f"; {rate} frames per second, "
         text += f"{length['min']} to {length['max']}, median {length['median']:g}, frames a clip"
     console.print(text, highlight=False)
@@ -89,11 +89,11 @@ def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
     clips = list(rows(part.all_clips))
 
     def open_two(row) -> str:
-        clip = part.clip_frames(row)
-        for frame in clip.frames:
-            if frame.number in (clip.frames[0].number, clip.apex):
+        sources, apex = part.sources(row), part.clip_frames(row).apex
+        for number, source in sources:
+            if number in (sources[0][0], apex):
                 try:
-                    read_image(frame.path)
+                    read_frame(source)
                 except InputError as error:
                     return str(error)
         return ""
@@ -101,7 +101,7 @@ def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
     with ThreadPoolExecutor(part.workers) as pool:
         for row, what in zip(clips, pool.map(open_two, clips), strict=True):
             if what:
-                yield Problem(part.name, row.subject, row.clip, what, "left out", False)
+                yield Problem(row.dataset, row.subject, row.clip, what, "left out", False)
 
 
 def _counts(clips: pd.DataFrame) -> dict:
@@ -110,7 +110,7 @@ def _counts(clips: pd.DataFrame) -> dict:
 
 def _protocol(data: FlowDataModule, clips: pd.DataFrame, name: str) -> dict:
     clips = _labelled(data, clips, name)
-    classes = {label: int((clips["target"] == label).sum()) for label in PROTOCOLS[name].classes}
+    classes = {label: int((clips["target"] == label).sum()) for label in protocol(name).classes}
     return {**_counts(clips), "classes": classes}
 
 
@@ -124,7 +124,7 @@ def _labelled(data: FlowDataModule, clips: pd.DataFrame, name: str) -> pd.DataFr
 
 def _published(data: FlowDataModule, name: str) -> dict | None:
     """Counts of the real sheets; None for data that are no such database."""
-    rules = PROTOCOLS[name]
+    rules = protocol(name)
     if not set(data.parts) <= set(rules.parts):
         return None
     clips, subjects, classes = zip(*(rules.parts[part] for part in data.parts), strict=True)
@@ -139,7 +139,7 @@ def _frames(clips: pd.DataFrame) -> dict:
     if clips.empty or "onset" not in clips:
         return {}
     lengths = clips["offset"] - clips["onset"] + 1
-    rates = sorted(int(rate) for rate in clips["frames_per_second"].unique())
+    rates = sorted(int(rate) for rate in clips["frames_per_second"].unique() if rate)
     return {
         "rate": rates[0] if len(rates) == 1 else rates,
         "length": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},

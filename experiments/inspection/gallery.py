@@ -50,7 +50,7 @@ def write(data: FlowDataModule, folder: Path) -> Path:
     with clip_progress("gallery") as count:
         clips = ((part, row) for part in parts for row in rows(part.clips))
         for done, (part, row) in enumerate(clips, start=1):
-            name = f"{part.name}-{row.subject}-{row.clip}.jpg"
+            name = f"{row.dataset}-{row.subject}-{row.clip}.jpg"
             cached = {name: tensor.numpy() for name, tensor in part.read(row).items()}
             flow, apex = cached["flow"], int(cached["apex_frame"][0])
             faces = [cached[name].transpose(1, 2, 0) for name in ("onset", "apex")]

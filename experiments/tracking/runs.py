@@ -104,8 +104,9 @@ def commit(file: Path = Path(__file__)) -> str | None:
 
 
 def group_name(cell: Cell) -> str:
-    """The group that all runs of a cell share."""
-    return "-".join(cell.names.values())
+    """The group that all runs of a cell share; W&B takes 128 characters, and only own protocols have longer names."""
+    name = "-".join(cell.names.values())
+    return name if len(name) <= 128 else f"{name[:115]}-{cell.digest}"
 
 
 def run_id(cell: Cell, seed: int, fold: str = "pooled") -> str:
@@ -199,7 +200,7 @@ class Log:
             group=group_name(cell),
             job_type=kind,
             name=f"{cell.model} seed{entry.seed} {fold}",
-            tags=[cell.dataset, cell.protocol, cell.names["split"], cell.model, entry.config["recipe"]],
+            tags=[cell.dataset, cell.protocol[:64], cell.names["split"], cell.model, entry.config["recipe"]],
             config={**entry.config, "seed": entry.seed, **({"fold": entry.fold} if entry.fold else {})},
             dir=str(self.results),
             mode=self.mode,

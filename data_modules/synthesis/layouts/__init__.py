@@ -2,6 +2,7 @@
 
 from data_modules.synthesis.layouts.casme2 import CASME2Layout
 from data_modules.synthesis.layouts.casme3 import CASME3Layout
+from data_modules.synthesis.layouts.clips import ClipsLayout
 from data_modules.synthesis.layouts.layout import Layout
 from data_modules.synthesis.layouts.samm import SAMMLayout
 from data_modules.synthesis.layouts.smic import SMICLayout
@@ -12,6 +13,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "samm": {"": SAMMLayout()},
     "smic": {"": SMICLayout()},
     "casme3": {"": CASME3Layout()},
+    "clips": {"": ClipsLayout()},
     "megc2019": {"casme2": CASME2Layout(), "samm": SAMMLayout(), "smic": SMICLayout()},
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,19 @@ the tensors."""
 
 TRIES = 5
 """Frames from the onset on in which a face is looked for."""
+
+
+class Picture(Protocol):
+    """A frame that is no file of its own."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """RGB, shape (H, W, 3)."""
+        ...
+
+
+Source = Path | Picture
+"""Where a frame is read from: an image file, or what decodes it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +65,7 @@ class Preparation:
         remove_head_motion: Take the rigid motion of the head out, see ``mer.preprocessing.head_motion``.
     """
 
-    frames: tuple[tuple[int, Path | VideoFrame], ...]
+    frames: tuple[tuple[int, Source], ...]
     size: int
     registered: bool = False
     remove_head_motion: bool = False
@@ -200,7 +213,7 @@ class FramesPreparation(Preparation):
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         first = self._alignment(onset, landmarks, self.size)
-        crops: dict[Path | VideoFrame, NDArray[np.uint8]] = {self.frames[0][1]: crop(onset, first, self.size)}
+        crops: dict[Source, NDArray[np.uint8]] = {self.frames[0][1]: crop(onset, first, self.size)}
         taken = []
         for wanted in np.linspace(self.frames[0][0], self.frames[-1][0], self.count):
             for _, path in sorted(self.frames, key=lambda frame: abs(frame[0] - wanted)):
@@ -236,16 +249,16 @@ def align(frame: NDArray[np.uint8], size: int = 128, *, like: NDArray[np.uint8] 
     return crop(frame, alignment(landmarks, size), size)
 
 
-def read_frame(source: Path | VideoFrame) -> NDArray[np.uint8]:
+def read_frame(source: Source) -> NDArray[np.uint8]:
     """A frame of a clip, RGB.
 
     Raises:
-        InputError: If the file does not open.
+        InputError: If it does not open.
     """
-    return source.image if isinstance(source, VideoFrame) else read_image(source)
+    return read_image(source) if isinstance(source, Path) else source.image
 
 
-def _read_like(onset: NDArray[np.uint8], source: Path | VideoFrame) -> NDArray[np.uint8]:
+def _read_like(onset: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
     """Read another frame of a clip, RGB.
 
     Raises:

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, local
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mer import InputError
 from mer.preprocessing.clip import VideoFrame
 from mer.preprocessing.faces import silence
-from mer.preprocessing.frame_files import IMAGE_SUFFIXES, list_frames
+from mer.preprocessing.frame_files import IMAGE_SUFFIXES, Frame, list_frames
 from mer.preprocessing.opencv import cv2
 
 LOST = 0.02
@@ -136,6 +138,75 @@ class Video(Clip):
             )
 
 
+KEPT = 128 << 20
+"""Bytes of decoded frames that a thread keeps, so that a step back does not cost decoding from the start."""
+
+
+@dataclass(frozen=True)
+class FrameOfVideo(Frame):
+    """A frame of a video that is decoded when it is asked for, by whatever process asks; ``path`` is the video.
+
+    Every video is decoded from its start, as no seeking is exact in all formats; frames that are asked for in their
+    order cost one pass over it.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.path}, frame {self.number}"
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """RGB, shape (H, W, 3).
+
+        Raises:
+            InputError: If the video does not open, or has no such frame.
+        """
+        return _reader().read(self.path, self.number)
+
+
+class _Reader:
+    """Decodes frames of one video after another."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.capture: cv2.VideoCapture | None = None
+        self.following = 0  # the frame that is decoded next
+        self.kept: dict[int, NDArray[np.uint8]] = {}
+
+    def read(self, path: Path, number: int) -> NDArray[np.uint8]:
+        if path != self.path:
+            self.path, self.capture, self.kept = path, None, {}
+        if number not in self.kept:
+            with _SILENT, silence():
+                image = self._decode(path, number)
+            self.kept[number] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            while len(self.kept) > 1 and sum(image.nbytes for image in self.kept.values()) > KEPT:
+                del self.kept[next(iter(self.kept))]
+        return self.kept[number]
+
+    def _decode(self, path: Path, number: int) -> NDArray[np.uint8]:
+        if self.capture is None or number < self.following:
+            self.capture, self.following = _open(path), 0
+        while self.following <= number:
+            there, image = self.capture.read() if self.following == number else (self.capture.grab(), None)
+            if not there:
+                break
+            self.following += 1
+            if image is not None:
+                return image
+        raise InputError(f"{path}: frame {number} cannot be decoded; it breaks off after {self.following} frames")
+
+
+_SILENT = Lock()  # where standard error goes is the process's, not the thread's
+_READERS = local()
+
+
+def _reader() -> _Reader:
+    """The reader of this thread."""
+    if not hasattr(_READERS, "reader"):
+        _READERS.reader = _Reader()
+    return _READERS.reader
+
+
 def open_clip(name: str | Path, frames_per_second: float | None = None) -> Clip:
     """Open a clip.
 
@@ -202,8 +273,11 @@ def _open(path: Path) -> cv2.VideoCapture:
     Raises:
         InputError: If it is no video.
     """
-    with path.open("rb") as file:
-        known = _STARTS.match(file.read(189))
+    try:
+        with path.open("rb") as file:
+            known = _STARTS.match(file.read(189))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG) if known else None
     if capture is None or not capture.isOpened():
         raise InputError(
