@@ -77,7 +77,9 @@ class FlowDataModule(LightningDataModule):
     default_protocol: ClassVar[str]
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
-    path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
+    path_arguments: ClassVar[tuple[str, ...]] = ("root",)
+    """Arguments that say where, or that change the fingerprint when they change the data: no part of the digest."""
+
     revision: ClassVar[tuple[int, ...]] = (transforms.REVISION,)  # of all code that makes tensors of the same files
 
     own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
@@ -168,6 +170,11 @@ class FlowDataModule(LightningDataModule):
     def layout(self) -> str:
         """Which release of the dataset lies in the folder, where there are several."""
         return ""
+
+    @property
+    def sources(self) -> list[str]:
+        """What the clip table is read from, a line each, where it was looked for."""
+        return []
 
     @property
     def problems(self) -> Sequence[Problem]:
