@@ -1,5 +1,6 @@
 """Prints the cells of a workbook as JSON; a program of its own, see ``workbook.py``. Imports nothing of the project."""
 
+import io
 import json
 import sys
 from contextlib import suppress
@@ -18,7 +19,9 @@ def main(path: str, most_worksheets: int, most_rows: int, most_columns: int, mem
         with suppress(OSError, ValueError):  # a lower limit holds already
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        with load_workbook(path) as book:
+        with open(path, "rb") as file:
+            content = io.BytesIO(file.read())  # named by a path, the format would be taken from the name
+        with load_workbook(content) as book:
             listed = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
             if len(listed) > most_worksheets:
                 return {"error": f"it has {len(listed)} worksheets, and no annotation has over {most_worksheets}"}
