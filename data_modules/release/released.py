@@ -15,6 +15,7 @@ from data_modules.release.audit import Audit, Auditor, ClipFrames
 from data_modules.release.clip_table import Erratum, Problem, complain, rows
 from data_modules.release.detect import Release, Variant
 from data_modules.release.sheets import Reading, Sheet
+from data_modules.release.workbook import SUFFIXES
 from mer import InputError
 
 APEXES = Sheet("", {"Subject": "subject", "Filename": "clip", "Apex": "apex"})
@@ -181,8 +182,8 @@ class ReleasedDataModule(PreparedDataModule):
         paths = self._find(sheet)
         if not paths:
             raise InputError(
-                f"{self.root}: holds no {sheet.file} beside {self.release.folder}; name one elsewhere with "
-                f"--data.sheet=FILE. {self._expected}"
+                f"{self.root}: holds no {sheet.file} (or {', '.join(SUFFIXES[1:])}) beside {self.release.folder}; name "
+                f"one elsewhere with --data.sheet=FILE. {self._expected}"
             )
         return paths, sheet.read(paths[0])
 
