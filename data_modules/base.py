@@ -70,7 +70,8 @@ class FlowDataModule:
     default_protocol: ClassVar[str]
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
-    path_arguments: ClassVar[tuple[str, ...]] = ("root",)  # arguments that say where, not what: no part of the digest
+    path_arguments: ClassVar[tuple[str, ...]] = ("root",)
+    """Arguments that say where, or that change the fingerprint when they change the data: no part of the digest."""
 
     own_protocols: ClassVar[Mapping[str, protocols.Protocol]] = {}
     """Protocols by name, for labels that no protocol of ``protocols.py`` knows; they are known once it is imported."""
@@ -164,6 +165,11 @@ class FlowDataModule:
     def layout(self) -> str:
         """Which release of the dataset lies in the folder, where there are several."""
         return ""
+
+    @property
+    def sources(self) -> list[str]:
+        """What the clip table is read from, a line each, where it was looked for."""
+        return []
 
     @property
     def problems(self) -> Sequence[Problem]:

@@ -93,6 +93,11 @@ class Composite(PreparedDataModule):
         return ", ".join(f"{name} {part.layout}" for name, part in self.parts.items())
 
     @property
+    def sources(self) -> list[str]:
+        """Those of all parts."""
+        return [f"{name}: {line}" for name, part in self.parts.items() for line in part.sources]
+
+    @property
     def problems(self) -> list[Problem]:
         """Those of all parts."""
         return [problem for part in self.parts.values() for problem in part.problems]

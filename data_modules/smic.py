@@ -16,6 +16,7 @@ COLUMNS = {
     "OffsetF": "offset",
     "Emotion": "emotion",
 }
+APEX = {"Apex": "apex"}  # no official sheet has it
 SEGMENTED = "{subject}/micro/{emotion}/{clip}"
 
 
@@ -28,8 +29,9 @@ class SMIC(ReleasedDataModule):
         SMIC-HS-E_annotation.xlsx
 
     The segmented release has no sheet: the folder is the class, the first and last frame are onset and offset. No
-    release names an apex. HS is used where several cameras lie side by side; name the folder of another to use that.
-    Subjects and clips are called as in the list of MEGC 2019, ``s01`` and ``s01_ne_01``.
+    release names an apex; a column ``Apex`` is read where SMIC-E's sheet, or the one that is given, has it. HS is used
+    where several cameras lie side by side; name the folder of another to use that. Subjects and clips are called as in
+    the list of MEGC 2019, ``s01`` and ``s01_ne_01``.
     """
 
     name: ClassVar[str] = "smic"
@@ -51,16 +53,18 @@ class SMIC(ReleasedDataModule):
             "HS extended",
             "{subject}/{clip}",
             ("SMIC-HS-E", "HS_long"),
-            Sheet("SMIC*HS*E*annotation*.xlsx", COLUMNS, worksheet="HS"),
+            Sheet("SMIC*HS*E*annotation*.xlsx", COLUMNS, APEX, worksheet="HS"),
         ),
         Variant(
             "VIS extended",
             "{subject}/{clip}",
             ("SMIC-VIS-E", "VIS_long"),
-            Sheet("SMIC*E*annotation*.xlsx", COLUMNS, worksheet="VIS"),
+            Sheet("SMIC*E*annotation*.xlsx", COLUMNS, APEX, worksheet="VIS"),
             frames_per_second=25,
         ),
-        Variant("HS extended", "{subject}/{clip}", (), Sheet("SMIC*HS*E*annotation*.xlsx", COLUMNS, worksheet="HS")),
+        Variant(
+            "HS extended", "{subject}/{clip}", (), Sheet("SMIC*HS*E*annotation*.xlsx", COLUMNS, APEX, worksheet="HS")
+        ),
     )
 
     @classmethod

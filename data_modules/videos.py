@@ -107,6 +107,7 @@ class VideoDataModule(PreparedDataModule):
     def prepare_data(self) -> None:
         """Fill the cache with the clips of the protocol that are not in it; name those that cannot be used."""
         clips = list(rows(self.label(self.all_clips)))
+        _say("\n  ".join((f"{self.name}: {self.layout}", *self.sources)))
         wanted = [entry for row in clips for entry in self._entries(row) if not reason(entry).exists()]
         with ThreadPoolExecutor(self.workers) as pool:
             whole = list(pool.map(_is_whole, [entry.target for entry in wanted]))

@@ -154,7 +154,7 @@ def _configuration(job: Job) -> dict:
     """The recipe as a LightningCLI configuration."""
     recipe = job.read_recipe()
     dataset = data_class(job.data_class)
-    where = {name: getattr(job, name) for name in dataset.path_arguments}
+    where = {name: getattr(job, name) for name in dataset.path_arguments if hasattr(job, name)}
     what = {**recipe.get("data", {}), **where, "protocol": dataset.protocol_name(job.protocol, job.root)}
     return {
         **recipe,

@@ -27,7 +27,7 @@ def read(job: Job) -> FlowDataModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(dataset, "data", skip={"inputs"}, fail_untyped=False)
     options = tuple(option.replace("--data.init_args.", "--data.") for option in job.options)
-    places = [f"--data.{name}={getattr(job, name)}" for name in dataset.path_arguments]
+    places = [f"--data.{name}={getattr(job, name)}" for name in dataset.path_arguments if hasattr(job, name)]
     protocol = [f"--data.protocol={job.protocol or dataset.default_protocol}"]
     try:
         config = parser.parse_args([*places, *protocol, *options])

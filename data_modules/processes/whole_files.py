@@ -27,6 +27,8 @@ REMEDIES = {
     errno.ENOTDIR: "a file stands where a folder should be; choose another folder",
     errno.EISDIR: "a folder stands where the file should be; remove it, or choose another folder",
 }
+UNRENAMED = (errno.EACCES, errno.EPERM, errno.EXDEV, errno.EBUSY, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What network drives and joined folders say to a rename in a folder where files can be made."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST = 32  # characters of a folder for temporary files: a socket is made far below it, whose path may have 107
@@ -47,7 +49,8 @@ def writing(path: Path, unfinished: Path | None = None) -> Iterator[None]:
         unfinished: The temporary path where the block writes it first.
 
     Raises:
-        WriteError: Instead of an ``OSError`` about these paths, anything in them, or a folder above them.
+        WriteError: Instead of an ``OSError`` about these paths, anything in them, or a folder above them. Where the
+            file was written and only its renaming was refused, as on some network drives, it names the file system.
     """
     paths = [path] if unfinished is None else [path, unfinished]
     try:
@@ -56,6 +59,11 @@ def writing(path: Path, unfinished: Path | None = None) -> Iterator[None]:
         # The block may have failed to read another file, about which the message would be wrong.
         failed = None if error.filename is None else Path(error.filename)
         ours = failed is None or any(failed in own.parents or failed.is_relative_to(own) for own in paths)
+        if ours and error.filename2 is not None and error.errno in UNRENAMED:
+            raise WriteError(
+                f"{path} cannot be written: {_file_system(path.parent)} refuses to rename a finished file "
+                f"({error.strerror}), and without that a killed run leaves halves; choose a folder on another disk"
+            ) from error
         if not ours or error.errno not in REMEDIES:
             raise
         raise WriteError(f"{path} cannot be written: {REMEDIES[error.errno]}") from error
@@ -129,6 +137,17 @@ def _is_abandoned(path: Path, name: re.Match[str]) -> bool:
     except OSError:
         return False  # it has just been finished
     return time.time() - changed > ABANDONED
+
+
+def _file_system(folder: Path) -> str:
+    """The file system that a folder is on, for a message; Linux lists them."""
+    place, kind = Path("/"), ""
+    with suppress(OSError):
+        for line in Path("/proc/mounts").read_text(errors="replace").splitlines():
+            mount, name = (word.replace("\\040", " ") for word in line.split()[1:3])
+            if Path(mount) == place or (folder.resolve().is_relative_to(mount) and Path(mount).is_relative_to(place)):
+                place, kind = Path(mount), name
+    return f"the file system ({kind}, at {place})" if kind else "its file system"
 
 
 @functools.cache

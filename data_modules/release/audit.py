@@ -4,7 +4,7 @@ Nothing here looks at a class: a fault is handled alike whatever the emotion.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Auditor:
         release: The release that lies in the folder.
         folders: Folder of frames by key, see ``detect.key``.
         emotions: Those that the dataset knows.
+        names_apex: Whether its annotation has the apex.
         errata: Corrections of the sheet.
         problems: Those that are known already; more are added.
     """
@@ -63,6 +64,7 @@ class Auditor:
     release: Release
     folders: Mapping[tuple[str, ...], Path]
     emotions: Iterable[str]
+    names_apex: bool = True
     errata: Iterable[Erratum] = ()
     problems: list[Problem] = field(default_factory=list)
 
@@ -80,7 +82,7 @@ class Auditor:
             frames_per_second: As in the clip table.
         """
         variant, table, frames, labelled = self.release.variant, [], {}, set()
-        if not variant.names_apex:
+        if not self.names_apex:
             self.problems.append(
                 Problem(self.dataset, "", "every clip", "this release names no apex", "it is spotted", True)
             )
@@ -122,7 +124,8 @@ class Auditor:
         if first != texts["row"] and texts["clip"]:
             self._reasons.append(f"stands twice; row {first} is used, not row {texts['row']}")
         for name in ("onset", "offset"):
-            if texts[name] and not is_number(texts[name]):
+            empty_is_fine = self.release.variant.sheet is None  # then the first and last frame are meant
+            if not is_number(texts[name]) and (texts[name] or not empty_is_fine):
                 self._reasons.append(f"{name} '{texts[name]}' is no frame number")
         if folder is None and texts["subject"] and texts["clip"]:
             self._reasons.append(f"there is no folder of its frames in {self.release.folder}")
@@ -141,8 +144,9 @@ class Auditor:
         if offset <= onset:
             self._reasons.append(f"offset {offset} is not after onset {onset}")
             return None, {}
-        apex = self._apex(texts["apex"], onset, offset) if self.release.variant.names_apex else None
-        usable = self._clip_frames(frames, onset, apex, offset)
+        apex = self._apex(texts["apex"], onset, offset) if self.names_apex else None
+        frames = self._renumbered(frames, onset, offset)
+        usable = self._clip_frames(frames, onset, apex, offset) if frames else None
         return usable, {"onset": onset, "apex": usable and usable.apex and apex, "offset": offset}
 
     def _folder(self, texts: dict[str, str]) -> Path | None:
@@ -170,6 +174,28 @@ class Auditor:
             self._changes.append((what, "it is spotted"))
         return None
 
+    def _renumbered(self, frames: list[Frame], onset: int, offset: int) -> list[Frame]:
+        """The frames under the numbers of the sheet, where somebody has numbered them anew from 0 or 1.
+
+        A folder that spans exactly onset to offset says so by itself. One that nearly does leaves open which frame is
+        which: then there are none.
+        """
+        names = detect.fields(self.release.variant)
+        first, last = frames[0].number, frames[-1].number
+        holds_one_clip = "clip" in names or "onset" in names
+        length, span = offset - onset + 1, last - first + 1
+        if not holds_one_clip or first > 1 or first == onset or last >= offset:
+            return frames
+        numbers = f"the frames are numbered {first} to {last}, the sheet says {onset} to {offset}"
+        if span == length:
+            shift = onset - first
+            self._changes.append((f"{numbers}: they start anew", f"{shift} is added to their numbers"))
+            return [replace(frame, number=frame.number + shift) for frame in frames]
+        if abs(span - length) <= max(2, length // 10) and offset - last > 2:
+            self._reasons.append(f"{numbers}: they seem to start anew, but {span} are not the {length} of the sheet")
+            return []
+        return frames
+
     def _clip_frames(self, frames: list[Frame], onset: int, apex: int | None, offset: int) -> ClipFrames | None:
         """The frames from onset to offset that open; the nearest where one of the three is missing."""
         inside = [frame for frame in frames if onset <= frame.number <= offset]
@@ -185,8 +211,16 @@ class Auditor:
         after = [frame for frame in frames if frame.number > offset][:1]
         kept = [frame for frame in (*before, *whole, *after) if not self._damage(frame)]
         first, last = _nearest(kept, onset), _nearest(kept, offset)
+        if 3 * (offset - last) > offset - onset:
+            self._reasons.append(f"the last third is missing: no frame of {last + 1} to {offset} can be used")
+            return None
         kept = [frame for frame in kept if first <= frame.number <= last]
         used = None if apex is None else _nearest(kept, apex)
+        doubled = [frame for frame in kept if frame.others]
+        if doubled:
+            one = doubled[0]
+            what = f"{len(doubled)} number(s) with two files, as {', '.join(one.others)} beside {one.path.name}"
+            self._changes.append((what, "the files like the last are used"))
         if damaged:
             shown = ", ".join(f"{number} {what}" for number, what in list(damaged.items())[:5])
             more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""

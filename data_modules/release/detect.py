@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.release.sheets import Sheet
-from mer.preprocessing.frame_files import IMAGE_SUFFIXES
+from mer.preprocessing.frame_files import list_frames
 
-_MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
+MOST_FOLDERS, _DEEPEST = 3000, 5  # looked into before the search is given up
+_CROPPED, _RAW, _NOT = {"crop", "crops", "cropped"}, {"raw"}, {"no", "non", "not", "un"}  # words of a folder's name
 _WORDS = {"clip": r".+", "video": r"[^_]+", "onset": r"\d+", "emotion": r".+"}
 
 
@@ -31,11 +32,6 @@ class Variant:
     inside: tuple[str, ...] = ()
     sheet: Sheet | None = None
     frames_per_second: int = 0
-
-    @property
-    def names_apex(self) -> bool:
-        """Whether its annotation has the apex."""
-        return self.sheet is not None and "apex" in self.sheet.columns.values()
 
     def pattern(self, subject: str) -> list[re.Pattern[str]]:
         """One pattern per folder on the way to the frames."""
@@ -71,46 +67,62 @@ class Release:
         yield from _walk(self.folder, self.variant.pattern(subject))
 
 
-def find_releases(root: Path, variants: Sequence[Variant], subject: str) -> list[Release]:
+def find_releases(root: Path, variants: Sequence[Variant], subject: str) -> tuple[list[Release], bool]:
     """The releases in a folder or below it; the first is the one to use: raw before cropped, then as declared.
 
     Args:
         root: Where to look; a release may lie here or up to five levels below.
         variants: The releases that are known.
         subject: Pattern of a subject's name.
+
+    Returns:
+        The releases, and whether the search was given up after ``MOST_FOLDERS`` folders, with more to look into.
     """
-    candidates = []
+    candidates, given_up = [], False
+    own_names = list(dict.fromkeys((root.resolve().name, Path(os.path.abspath(root)).name)))
     all_patterns = [variant.pattern(subject) for variant in variants]
-    for depth, folder, names in _folders(root, [patterns[0] for patterns in all_patterns]):
+    folders = _folders(root, [patterns[0] for patterns in all_patterns])
+    for seen, (depth, folder, names) in enumerate(folders):
+        if seen == MOST_FOLDERS:
+            given_up = True
+            break
+        between = folder.relative_to(root).parts
         for order, (variant, patterns) in enumerate(zip(variants, all_patterns, strict=True)):
             if not any(patterns[0].fullmatch(name) for name in names):
                 continue
-            names_above = [part.lower() for part in (root.resolve().name, *folder.relative_to(root).parts)]
+            names_above = [part.lower() for part in (*own_names, *between)]
             place = next((i for i, name in enumerate(variant.inside) if name.lower() in names_above), -1)
             if variant.inside and place < 0:
                 continue
             image = _first_image(folder, patterns)
             if image is not None:
-                registered = image.name.lower().startswith("reg_") or any("crop" in part for part in names_above)
+                registered = image.name.lower().startswith("reg_") or _says_cropped(between or own_names)
                 rank = (registered, order, place, depth, str(folder))
                 candidates.append((rank, Release(variant, folder, registered)))
     candidates.sort(key=lambda pair: pair[0])
     releases: dict[Path, Release] = {}
     for _, release in candidates:
         releases.setdefault(release.folder, release)  # a folder counts once, as the first that it can be
-    return list(releases.values())
+    return list(releases.values()), given_up
 
 
 def sheet_folders(release: Release, root: Path, subject: str) -> Iterator[Path]:
-    """Folders where the sheet may lie: the release's own, those above up to the root's parent, and their children."""
-    top, clips = root.resolve().parent, release.variant.pattern(subject)[0]
-    folder = release.folder.resolve()
-    while folder.is_relative_to(top) and folder != folder.parent:
-        yield folder
-        yield from (child for name, child in _children(folder).items() if not clips.fullmatch(name))
-        if folder == top:
-            break
-        folder = folder.parent
+    """Folders where the sheet may lie: the release's own, those above up to the root, their children; above the root.
+
+    Links are taken as they are written, then for what they lead to. What lies beside the root is another dataset.
+    """
+    clips = release.variant.pattern(subject)[0]
+    written = Path(os.path.abspath(release.folder)), Path(os.path.abspath(root))
+    resolved = release.folder.resolve(), root.resolve()
+    for folder, top in (written, resolved):
+        inside = folder.is_relative_to(top)
+        while True:
+            yield folder
+            yield from (child for name, child in _children(folder).items() if not clips.fullmatch(name))
+            if not inside or folder == top:  # frames behind a link lie elsewhere
+                yield folder.parent
+                break
+            folder = folder.parent
 
 
 def fields(variant: Variant) -> list[str]:
@@ -125,13 +137,10 @@ def key(variant: Variant, values: Mapping[str, str]) -> tuple[str, ...]:
 
 def _folders(root: Path, clips: Sequence[re.Pattern[str]]) -> Iterator[tuple[int, Path, list[str]]]:
     """A folder and those below it, the nearer first, with the names of the folders in each; none of clips."""
-    level, seen = [root], 0
+    level = [root]
     for depth in range(_DEEPEST + 1):
         below = []
         for folder in level:
-            seen += 1
-            if seen > _MOST_FOLDERS:
-                return
             inside = _children(folder)
             yield depth, folder, list(inside)
             below += [path for name, path in inside.items() if not any(clip.fullmatch(name) for clip in clips)]
@@ -142,10 +151,28 @@ def _children(folder: Path) -> dict[str, Path]:
     """Folders in a folder by name, sorted; none where it cannot be opened."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name[0] not in "._" and entry.is_dir())
+            names = sorted(entry.name for entry in entries if entry.name[0] not in "._" and _is_folder(entry))
     except OSError:
         return {}
     return {name: folder / name for name in names}
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _says_cropped(names: Sequence[str]) -> bool:
+    """Whether folders are called after crops, in whole words, the nearest to the frames first."""
+    for name in reversed(names):
+        words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+        if any(word in _CROPPED and before not in _NOT for before, word in zip(["", *words], words)):
+            return True
+        if _RAW.intersection(words):
+            return False
+    return False
 
 
 def _walk(folder: Path, patterns: list[re.Pattern[str]]) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -163,7 +190,10 @@ def _first_image(folder: Path, patterns: list[re.Pattern[str]]) -> Path | None:
     for tried, (path, _) in enumerate(_walk(folder, patterns)):
         if tried == 20:
             return None
-        for name in sorted(os.listdir(path)):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                return path / name
+        try:
+            frames = list_frames(path)
+        except OSError:  # the clip is left out by name later
+            continue
+        if frames:
+            return frames[0].path
     return None

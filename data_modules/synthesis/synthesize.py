@@ -117,7 +117,8 @@ def _whole(root: Path) -> Iterator[Path]:
     try:
         with whole_files.writing(target):
             yield unfinished
-        unfinished.rename(target)
+        with whole_files.writing(target, unfinished):
+            unfinished.rename(target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

@@ -21,7 +21,7 @@ def inspect(data: FlowDataModule) -> dict:
     """Look through a dataset.
 
     Returns:
-        Ready for JSON: ``dataset``, ``root``, ``layout``; ``clips`` that can be used and their ``subjects``;
+        Ready for JSON: ``dataset``, ``root``, ``layout``, ``sources``; ``clips`` that can be used, their ``subjects``;
         ``protocols`` with the clips, subjects and clips per class that take part in each, and ``published``, the same
         as the real sheets give it; ``frames``, their rate per second and the shortest, median and longest clip from
         onset to offset; ``left_out`` and ``corrected`` problems, counted, and all ``problems``.
@@ -47,6 +47,7 @@ def inspect(data: FlowDataModule) -> dict:
         "dataset": data.name,
         "root": str(data.root),
         "layout": data.layout,
+        "sources": data.sources,
         **_counts(used),
         "protocols": protocols,
         "published": {name: counts for name, counts in published.items() if counts},
@@ -66,6 +67,8 @@ def show(findings: Mapping, console: Console) -> None:
         text += f"; {rate} frames per second, "
         text += f"{length['min']} to {length['max']}, median {length['median']:g}, frames a clip"
     console.print(text, highlight=False)
+    for source in findings["sources"]:
+        console.print(escape(source), highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("protocol", "clips", "subjects", "classes", "real sheets give"):
         table.add_column(heading, justify="right" if heading in ("clips", "subjects") else "left")

@@ -298,9 +298,9 @@ def test_an_empty_folder_says_what_was_expected(tmp_path, name):
 def test_real_sheets_give_the_published_counts(tmp_path, name):
     data = load_class(DATASETS[name])
     sheet = data.variants[0].sheet
-    path = find(sheet.file, [Path(ANNOTATIONS)])
+    (path,) = find(sheet.file, [Path(ANNOTATIONS)])
     shutil.copy(path, tmp_path)
-    for row in sheet.read(path).to_dict("records"):
+    for row in sheet.read(path).rows.to_dict("records"):
         subject = data.subject_name(row["subject"])
         numbers = [int(row[key]) for key in ("onset", "apex", "offset") if row[key].isdecimal()]
         clip = f"{subject}_{row['video']}_{row['onset']}" if name == "casme3" else f"{subject}/{row['clip']}"

@@ -95,7 +95,7 @@ def _recognise(file: Path, parts: Iterable[Layout]) -> tuple[Layout, list[dict[s
     problems = {}
     for kind, layout in single.items():
         try:
-            table = layout.sheet.read(file)
+            table = layout.sheet.read(file).rows
         except InputError as error:
             problems[kind] = str(error)
             continue

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,40 +13,73 @@ from mer.preprocessing.opencv import cv2
 
 LARGEST = 64 << 20
 """Bytes of an image that are read at most: a frame of CAS(ME)^3 has 3 MB before it is packed."""
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png", ".tif", ".tiff")  # those that hold photographs first
+IMAGE_SUFFIXES = set(_SUFFIXES)
 MOST_DIGITS = 15  # of a frame number
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")  # the last one in a name
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image file of a clip: its number, which is the last integer in its name, and its size in bytes."""
+    """An image file of a clip.
+
+    Attributes:
+        number: The last integer in its name.
+        path: Where it lies.
+        size: In bytes.
+        others: Names of files with the same number that are not used.
+    """
 
     number: int
     path: Path
     size: int
+    others: tuple[str, ...] = ()
 
 
 def list_frames(folder: Path) -> list[Frame]:
     """Image files of a folder, sorted by number; padding may vary, and files that are no images are passed over.
 
+    Files whose names differ in nothing but the number are a series. Where two have numbers in common, as ``355.png`` of
+    a depth camera beside ``355.jpg``, one is used whole and the other not at all.
+
     Raises:
         OSError: If the folder cannot be read.
     """
-    frames = {}
+    series: dict[tuple[str, str], dict[int, os.DirEntry]] = {}
+    others: dict[int, list[str]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            stem, suffix = os.path.splitext(entry.name)
-            number = _NUMBER.search(stem)
-            if (
-                number
-                and len(number[1]) <= MOST_DIGITS
-                and suffix.lower() in IMAGE_SUFFIXES
-                and not stem.startswith(".")
-                and entry.is_file()
-            ):
-                frames[int(number[1])] = Frame(int(number[1]), folder / entry.name, entry.stat().st_size)
-    return [frames[number] for number in sorted(frames)]
+            number = _NUMBER.search(os.path.splitext(entry.name)[0])
+            if number and len(number[1]) <= MOST_DIGITS and is_image(entry.name) and entry.is_file():
+                around = entry.name[: number.start()].lower(), entry.name[number.end() :].lower()
+                members = series.setdefault(around, {})
+                if int(number[1]) in members:  # img046.jpg and img46.jpg
+                    others.setdefault(int(number[1]), []).append(members[int(number[1])].name)
+                members[int(number[1])] = entry
+    frames: dict[int, os.DirEntry] = {}
+    most = max(map(len, series.values()), default=0)
+    for around in sorted(series, key=lambda around: _rank(*around, len(series[around]), most)):
+        members = series[around]
+        if frames.keys().isdisjoint(members):
+            frames |= members
+        else:
+            for number in frames.keys() & members.keys():
+                others.setdefault(number, []).append(members[number].name)
+    return [
+        Frame(number, folder / entry.name, entry.stat().st_size, tuple(others.get(number, ())))
+        for number, entry in sorted(frames.items())
+    ]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; macOS leaves ``._img1.jpg`` beside ``img1.jpg``, which is none."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def _rank(before: str, after: str, length: int, most: int) -> tuple:
+    """Which of two series is used: no stray few, raw before registered, photographs before what may be depth."""
+    suffix = os.path.splitext(after)[1] or after
+    return 2 * length < most, before.startswith("reg_"), _SUFFIXES.index(suffix), -length, before, after
 
 
 def damage(frame: Frame) -> str:
@@ -60,19 +94,36 @@ def damage(frame: Frame) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if start[:2] == b"\xff\xd8":
-        return "" if b"\xff\xd9" in end else "is cut off"
+        return "" if b"\xff\xd9" in end or _ends(frame.path, _jpeg_end) else "is cut off"
     if start == b"\x89PNG\r\n\x1a\n":
-        return "" if b"IEND" in end else "is cut off"
+        return "" if b"IEND" in end or _ends(frame.path, lambda content: b"IEND" in content) else "is cut off"
     if start[:2] == b"BM":
         return "is cut off" if int.from_bytes(start[2:6], "little") > frame.size else ""
     return "" if start[:4] in (b"II*\0", b"MM\0*") else "is no image"
+
+
+def _ends(path: Path, holds_end: Callable[[bytes], bool]) -> bool:
+    """Whether an image has an end that something else follows, as the zeros with which a disk fills a block."""
+    try:
+        return path.stat().st_size <= LARGEST and holds_end(path.read_bytes())
+    except OSError:
+        return False
+
+
+def _jpeg_end(content: bytes) -> bool:
+    """Whether a JPEG's picture ends; its header may hold a small picture, with an end of its own."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
+    return content.find(b"\xff\xd9", place) >= 0
 
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image as uint8 RGB, shape (H, W, 3).
 
     Raises:
-        InputError: If the file is missing, is not a whole image, or is much larger than any frame.
+        InputError: If the file is missing, is not a whole image, is much larger than any frame, or has more bits than
+            eight and leaves the highest of them empty.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -81,9 +132,27 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if content.size else None
+        if image is not None and image.dtype != np.uint8:
+            _check_range(path, image)
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error:  # it claims to have more pixels than memory should be given for
         image = None
     if image is None:
         raise InputError(f"{path}: is not an image that opens; copy it again from the original archive")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_range(path: Path, image: np.ndarray) -> None:
+    """Refuse cameras' 10 or 12 bits in pictures of 16, of which eight would be next to black.
+
+    One frame does not tell how many bits the others of its clip have, so that they are not scaled here.
+    """
+    full = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else 255
+    highest = float(image.max())
+    if not 4 * highest > full:
+        bits = f"{image.dtype.itemsize * 8} bits a value"
+        raise InputError(
+            f"{path}: has {bits}, {full} is white, and its highest value is {highest:g}: it holds data of fewer bits "
+            "and would be read as black; save the frames with 8 bits"
+        )

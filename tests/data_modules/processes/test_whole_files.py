@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from data_modules.cache import store
 from data_modules.processes import whole_files
 from data_modules.processes.whole_files import WriteError
 
@@ -94,6 +95,20 @@ def test_what_a_disk_refuses_is_named_with_the_remedy(tmp_path, number, where):
     with pytest.raises(WriteError, match="choose another folder") as raised, whole_files.writing(tmp_path / "data"):
         raise OSError(number, os.strerror(number), filename)
     assert str(tmp_path / "data") in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EXDEV, errno.EPERM])
+def test_a_drive_that_refuses_a_rename_is_named(tmp_path, monkeypatch, number):
+    """The file could be written, so that no permission lacks."""
+
+    def refuse(source, target):
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(WriteError, match="the file system.*refuses to rename.*on another disk") as raised:
+        store.write_text(tmp_path / "clip.csv", "text")
+    assert str(tmp_path / "clip.csv") in str(raised.value) and os.strerror(number) in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,27 @@ def test_a_missing_folder_is_named(name, tmp_path, capsys):
 def test_an_unknown_option_is_named(capsys):
     assert main(["inspect", "casme2", "--data.crp=3"]) == 2
     assert "--data.crop_size" in capsys.readouterr().err
+
+
+def test_what_was_read_is_said_first(tmp_path, capsys):
+    root = trees.casme2(tmp_path / "data")
+    assert main(["inspect", "casme2", "--root", str(root), "--data.registered=true"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("raw cropped; 15 clips")
+    assert lines[2] == f"frames in {root / 'CASME2_RAW_selected'}"
+    assert lines[3] == f"sheet {root / 'CASME2-coding-20140508.xlsx'}, worksheet 'Sheet1'"
+    content = inspect(capsys, "megc2019", "--root", str(trees.megc2019(tmp_path / "three")))
+    assert [source.split()[:2] for source in content["sources"]] == [
+        *(["casme2:", "frames"], ["casme2:", "sheet"], ["samm:", "frames"], ["samm:", "sheet"], ["smic:", "frames"])
+    ]
+
+
+def test_where_no_onset_decodes_all_clips_are_listed(tmp_path, capsys):
+    root = trees.casme2(tmp_path / "data")
+    for image in root.glob("*/*/*/*.jpg"):
+        content = image.read_bytes()
+        image.write_bytes(content[:2] + b"\0" * (len(content) - 4) + content[-2:])
+    content = inspect(capsys, "casme2", "--root", str(root))
+    assert (content["clips"], content["subjects"], content["left_out"], content["frames"]) == (0, 0, 15, {})
+    assert main(["inspect", "casme2", "--root", str(root)]) == 0
+    assert "15 left out" in capsys.readouterr().out
