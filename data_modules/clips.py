@@ -90,6 +90,11 @@ class Clips(VideoDataModule):
     def problems(self) -> list[Problem]:
         return self.table.problems
 
+    @property
+    def sources(self) -> list[str]:
+        """The table that is read."""
+        return [f"table {own_tables.read(self.root)[0]}"]
+
     def read_clips(self) -> pd.DataFrame:
         return self.table.clips
 

@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as once
@@ -14,7 +13,7 @@ import yaml
 
 from data_modules.cache.store import is_below
 from data_modules.protocols import own_protocol
-from data_modules.release.clip_table import complain, is_number, is_plain
+from data_modules.release.clip_table import complain, is_number, is_plain, plainest
 from data_modules.release.sheets import Sheet
 from mer import InputError, near
 from mer.preprocessing.frame_files import IMAGE_SUFFIXES
@@ -263,7 +262,7 @@ def _doubled(root: Path, lines: Iterable[Row], span: Span) -> Iterable[str]:
         first = clips.setdefault(tuple(row[name].lower() for name in ("dataset", "subject", "clip")), row["row"])
         if first != row["row"]:
             yield f"line {row['row']}: clip {row['dataset']} {row['subject']} {row['clip']} stands in line {first} too"
-        subject, where = people.setdefault((row["dataset"], _person(row["subject"])), (row["subject"], row["row"]))
+        subject, where = people.setdefault((row["dataset"], plainest(row["subject"])), (row["subject"], row["row"]))
         if subject != row["subject"]:
             yield (
                 f"line {row['row']}: subject '{row['subject']}' differs from '{subject}' in line {where} only in case, "
@@ -287,9 +286,3 @@ def _interval(path: Path, row: Row, span: Span) -> tuple[int, int]:
         first, last = span(path)
         return first if onset is None else onset, last if offset is None else offset
     return onset, offset
-
-
-def _person(name: str) -> str:
-    """What is left of a subject's name without case, blanks and zeros in front of numbers."""
-    plain = unicodedata.normalize("NFKC", re.sub(r"\s+", "", name)).casefold()
-    return re.sub(r"(?<!\d)0+(?=\d)", "", plain)

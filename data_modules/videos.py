@@ -48,7 +48,7 @@ class VideoDataModule(PreparedDataModule):
         """Whether the frames are crops of registered faces, in which no face is looked for."""
         return False
 
-    def sources(self, row) -> tuple[tuple[int, Source], ...]:
+    def frame_sources(self, row) -> tuple[tuple[int, Source], ...]:
         """Number and source of every frame of a row of the clip table, in order; the first is the onset."""
         frames = self.clip_frames(row).frames
         return tuple((frame.number, frame if isinstance(frame, FrameOfVideo) else frame.path) for frame in frames)
@@ -209,7 +209,7 @@ class VideoDataModule(PreparedDataModule):
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""
         return {
-            "frames": self.sources(row),
+            "frames": self.frame_sources(row),
             "size": self.crop_size,
             "registered": self.frames_are_registered,
             "remove_head_motion": self.head_motion == "removed",

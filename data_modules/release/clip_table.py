@@ -119,9 +119,9 @@ def split_people(clips: pd.DataFrame, place: Callable[[int], str] | None = None)
     """
     spellings: dict[tuple[str, ...], dict[str, int]] = {}
     for number, (dataset, subject) in enumerate(zip(clips["dataset"].astype(str), clips["subject"].astype(str))):
-        whose = _plainest(dataset)
+        whose = plainest(dataset)
         spellings.setdefault(("dataset", whose), {}).setdefault(dataset, number)
-        spellings.setdefault(("subject", whose, _plainest(subject)), {}).setdefault(subject, number)
+        spellings.setdefault(("subject", whose, plainest(subject)), {}).setdefault(subject, number)
     names = list(clips["clip"].astype(str))
     shown = place or (lambda number: f"clip {names[number]}")
     return [
@@ -131,6 +131,6 @@ def split_people(clips: pd.DataFrame, place: Callable[[int], str] | None = None)
     ]
 
 
-def _plainest(name: str) -> str:
+def plainest(name: str) -> str:
     """What all spellings of a name have in common: it without case, blanks and the zeros before a number."""
     return re.sub(r"(?<!\d)0+(?=\d)|\s", "", unicodedata.normalize("NFKC", name).casefold())

@@ -92,7 +92,7 @@ def _undecodable(part: VideoDataModule) -> Iterable[Problem]:
     clips = list(rows(part.all_clips))
 
     def open_two(row) -> str:
-        sources, apex = part.sources(row), part.clip_frames(row).apex
+        sources, apex = part.frame_sources(row), part.clip_frames(row).apex
         for number, source in sources:
             if number in (sources[0][0], apex):
                 try:

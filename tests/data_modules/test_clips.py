@@ -94,7 +94,7 @@ def test_folders_and_videos_are_clips(tmp_path, no_faces):
 def test_a_frame_of_a_video_is_the_one_that_the_table_means(tmp_path):
     data = load(write(tmp_path / "data"))
     row = next(row for row in data.all_clips.itertuples() if row.clip == "b")
-    sources = dict(data.sources(row))
+    sources = dict(data.frame_sources(row))
     assert list(sources) == list(range(5, 16))
     for number in (5, 15, 9, 5, 14):  # forwards, backwards, again
         assert abs(read_frame(sources[number]).mean() - 5 * number) < 1.5
