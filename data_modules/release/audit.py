@@ -211,7 +211,8 @@ class Auditor:
         after = [frame for frame in frames if frame.number > offset][:1]
         kept = [frame for frame in (*before, *whole, *after) if not self._damage(frame)]
         first, last = _nearest(kept, onset), _nearest(kept, offset)
-        if 3 * (offset - last) > offset - onset:
+        corrected = any(what.startswith("offset") for what, _ in self._changes)  # who cut the folder did not know it
+        if 3 * (offset - last) > offset - onset and not corrected:
             self._reasons.append(f"the last third is missing: no frame of {last + 1} to {offset} can be used")
             return None
         kept = [frame for frame in kept if first <= frame.number <= last]

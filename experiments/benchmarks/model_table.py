@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_modules.base import FlowDataModule
 from data_modules.cache.store import write_text
-from data_modules.videos import VideoDataModule
+from data_modules.preparation import PreparedDataModule
 from experiments.benchmarks.page import fill
 from experiments.jobs import Job, load_class, models
 
@@ -40,7 +40,7 @@ def build(model: str, recipe: str, **arguments: object) -> tuple[nn.Module, dict
     settings = Job("synthetic", model, recipe).read_recipe()
     spec, data = settings["model"]["init_args"]["network"], settings.get("data", {})
     size = data.get("input_size", inspect.signature(FlowDataModule).parameters["input_size"].default)
-    frames = data.get("num_frames", inspect.signature(VideoDataModule).parameters["num_frames"].default)
+    frames = data.get("num_frames", inspect.signature(PreparedDataModule).parameters["num_frames"].default)
     with torch.device("meta"):
         init_args = {**spec.get("init_args", {}), **arguments}
         network = load_class(spec["class_path"])(num_classes=CLASSES, size=size, **init_args).eval()

@@ -294,7 +294,7 @@ def test_span(numbers, expected):
 def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys):
     given = tmp_path / "given"
     casme2, samm, smic = (str(sheet(name, given)) for name in ("casme2", "samm", "smic"))
-    (given / "broken.xlsx").write_bytes(b"no workbook")
+    (given / "broken.xlsx").write_bytes(b"PK\x03\x04 no workbook")
     (given / "broken.csv").write_text("a,b\n1,2\n")
     unsafe = given / "unsafe.xlsx"
     header, row, *_ = cells(Path(casme2))["Sheet1"]
@@ -304,7 +304,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys):
     for options, message in (
         (["--layout", "casme"], "unknown layout 'casme'; there are casme2, samm"),
         (["--sheet", str(given / "none.xlsx")], "none.xlsx: is no file"),
-        (["--sheet", str(given / "broken.xlsx")], "broken.xlsx: is not an Excel workbook"),
+        (["--sheet", str(given / "broken.xlsx")], "broken.xlsx: is not a workbook that opens"),
         (["--sheet", str(given / "other.xlsx")], "other.xlsx: lacks the column"),
         (["--sheet", samm], "is a sheet of SAMM; layout casme2 takes one of CASME II"),
         (["--layout", "smic", "--sheet", str(given / "broken.csv")], "is not a list of clips"),
