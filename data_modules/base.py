@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from data_modules.batches import Augmentation, Batches
+    from data_modules.batches import Batches
     from mer.models import Batch
 
 
-NOBODY = "nobody"
-"""The fold that holds nobody out, in which a model is trained that leaves the suite."""
+NOBODY = "nobody"  # the fold that holds nobody out, in which a model is trained that leaves the suite
 
 
 class Selection:
@@ -109,9 +108,7 @@ class FlowDataModule:
         for name in (split, outer_split):
             protocols.check_split(name)
         if outer_split != "loso" and not outer_fold:
-            raise InputError(
-                f"outer split '{outer_split}' leaves nobody out yet: name a fold of it with --data.outer_fold"
-            )
+            raise InputError(f"outer split '{outer_split}' leaves nobody out yet: name a fold, --data.outer_fold")
         self.store: dict[str, Tensor] = {}
         self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0
@@ -283,23 +280,17 @@ class FlowDataModule:
         """Classes of the test clips, (n,), on the CPU."""
         return self.targets[self.test_rows]
 
-    @property
-    def augmentation(self) -> "Augmentation":
-        """What is done to a training batch."""
-        from data_modules.batches import Augmentation
-
-        return Augmentation(tuple(self.inputs), self.flip, self.shift)
-
     def train_dataloader(self, part: tuple[int, int] = (0, 1)) -> "Batches":
         """The fold's stream of training batches, or which of how many equal parts of each, see ``Batches``."""
         import torch
 
-        from data_modules.batches import Batches, generator
+        from data_modules.batches import Augmentation, Batches, generator
 
+        augmentation = Augmentation(tuple(self.inputs), self.flip, self.shift)
         draws = generator("order", self.seed, self.fold)
         targets = self.train_targets
         weights = 1 / torch.bincount(targets)[targets] if self.balanced else None
-        return Batches(self.store, self.train_rows, self.batch_size, draws, weights, self.augmentation, part)
+        return Batches(self.store, self.train_rows, self.batch_size, draws, weights, augmentation, part)
 
     def test_dataloader(self) -> "Batches":
         """The test clips, in order, in one batch."""

@@ -17,13 +17,10 @@ from data_modules.protocols import OWN, PROTOCOLS
 from data_modules.release.audit import Audit, Auditor, ClipFrames
 from data_modules.release.clip_table import COLUMNS, Problem, complain, rows
 from data_modules.release.detect import Release, Variant
-from data_modules.release.sheets import Sheet
 from data_modules.videos import VideoDataModule
 from mer import InputError
 from mer.preprocessing.frame_files import Frame, list_frames
 from mer.preprocessing.video import Clip, FrameOfVideo, Video, open_clip
-
-SHEET = Sheet("clips.xlsx", {"Apex": "apex"})  # that a variant has one says that there are apex frames
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,11 @@ class Clips(VideoDataModule):
     def _audit(self, dataset: str, lines: list[Row]) -> Audit:
         """The clips of one database whose frames can be used."""
         names_apex = any(row["apex"] for row in lines)
-        variant = Variant("table", "{row}", sheet=SHEET if names_apex else None)
         folders = {(row["row"],): self.root / row["path"] for row in lines}
         emotions = {row["emotion"] for row in lines}
-        auditor = _Auditor(dataset, Release(variant, self.root, self.registered), folders, emotions)
+        auditor = _Auditor(
+            dataset, Release(Variant("table", "{row}"), self.root, self.registered), folders, emotions, names_apex
+        )
         return auditor.audit(lines, frames_per_second=0)
 
     def _rate(self, row: Row) -> float | int:

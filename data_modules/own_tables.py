@@ -138,7 +138,7 @@ def _read(file: Path, _modified: int, size: int) -> list[Row]:
 
 def _workbook(file: Path) -> list[Row]:
     sheet = Sheet(file.name, {name: name for name in NEEDED}, {name: name for name in OPTIONAL})
-    return [{str(name): str(cell) for name, cell in row.items()} for row in sheet.read(file).to_dict("records")]
+    return [{str(name): str(cell) for name, cell in row.items()} for row in sheet.read(file).rows.to_dict("records")]
 
 
 def _csv(file: Path) -> list[Row]:

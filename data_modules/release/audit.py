@@ -169,7 +169,7 @@ class Auditor:
             side = "not after onset" if int(text) <= onset else "after offset"
             what = f"apex {text} is {side} {onset if int(text) <= onset else offset}"
         else:
-            what = f"apex '{text}' is no frame number"
+            what = f"apex '{text}' is no frame number" if text else "no apex is named"
         if not any(change.startswith("apex") for change, _ in self._changes):
             self._changes.append((what, "it is spotted"))
         return None

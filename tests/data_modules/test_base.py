@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from data_modules.batches import Batches, generator
-from data_modules.casme2 import CASME2
+from data_modules.batches import Augmentation, Batches, generator
 from mer.transforms import resize, shift
 
 
@@ -35,8 +34,8 @@ class TestAugment:
         return {**batch, "flow": torch.randn(8, 3, 9, 9, generator=draws), "target": torch.zeros(8)}
 
     def changed(self, batch, **options):
-        data = CASME2(inputs=("flow", "onset", "frames"), input_size=9, **options)
-        return data.augmentation.apply(batch, data.augmentation.draw(8, generator("a")))
+        augmentation = Augmentation(("flow", "onset", "frames"), **{"flip": 0.5, "shift": 0} | options)
+        return augmentation.apply(batch, augmentation.draw(8, generator("a")))
 
     def test_all_inputs_of_a_clip_are_flipped_together(self, batch):
         seen = self.changed(batch, flip=0.5)

@@ -238,7 +238,7 @@ class TestApexesOfSMIC:
         trees.write_workbook(root / "SMIC-HS-E_annotation.xlsx", {"HS": [header, *table]})
         data = SMIC(root=str(root))
         assert data.all_clips["apex"].fillna(0).tolist() == [105, 0]
-        assert "apex '' is no frame number; it is spotted" in str(data.problems[0])
+        assert "no apex is named; it is spotted" in str(data.problems[0])
 
     def test_a_release_without_a_sheet_takes_one(self, tmp_path):
         root = trees.smic(tmp_path / "data")
