@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
         (["sweep", "--dataset", "casme33"], ["'casme33'", "synthetic"]),
         (["sweep", "--dataset", "flow_map"], ["'flow_map'", "did you mean flow_maps"]),
         (["sweep", "--model", "ststnet2"], ["'ststnet2'", "did you mean ststnet"]),
-        (["sweep", "--model", "ststnet,htnet"], ["'htnet'"]),
+        (["sweep", "--model", "ststnet,slstt"], ["'slstt'"]),
         (["sweep", "--recipe", "fast"], ["'fast'", "quick", "paper"]),
         (["sweep", "--protocol", "casme2-4"], ["'casme2-4'", "casme2-5"]),
         (["sweep", "--modle", "ststnet"], ["--modle", "did you mean --model"]),
