@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from experiments.results import Cell, cells
 from experiments.tracking import group_name
-from experiments.tracking.tracker import check_key
+
 from mer import InputError
 
 if TYPE_CHECKING:
