@@ -32,6 +32,7 @@ class StandIn:
         sent: What was asked for or sent: path, headers and body.
         fault: What goes wrong with a request, by its path and body.
         delay: Seconds before every answer.
+        busiest: Most requests that were answered at once.
     """
 
     def __init__(self):
@@ -43,6 +44,7 @@ class StandIn:
         self.sent: list[tuple[str, str, str]] = []
         self.fault: Callable[[str, str], Fault] = lambda path, body: None
         self.delay = 0.0
+        self.now, self.busiest = 0, 0
         self.lock = threading.Lock()
         self.server = Server(("127.0.0.1", 0), type("OfThis", (Handler,), {"stand_in": self}))
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -71,7 +73,7 @@ class StandIn:
             for run in self.runs.values()
         }
 
-    def answer(self, name: str, query: str, given: dict) -> dict:
+    def answer(self, name: str, given: dict) -> dict:
         """The data of a GraphQL operation."""
         if name == "ServerFeaturesQuery":
             return {"serverInfo": {"features": []}}
@@ -90,12 +92,13 @@ class StandIn:
             return {"project": {"artifact": None}}
         if "rtifact" in name:
             return self.artifact(name, given)
-        if name.startswith("upsertView") or "upsertView" in query:
+        if name == "upsertView":
             return {"upsertView": {"view": self.view(given), "inserted": True}}
-        if "allViews" in query or "views" in name.lower():
-            edges = [{"node": view, "cursor": ""} for view in self.views.values()]
-            return {"project": {**PROJECT, "allViews": {"edges": edges, "pageInfo": PAGE}}}
-        return {"viewer": VIEWER, "serverInfo": {"cliVersionInfo": {}, "features": []}, **({} if query else {})}
+        if name == "SpecificReport":
+            return {"view": self.views[given["reportId"]]}
+        if name == "GetProjects":
+            return {"models": {"edges": [{"node": PROJECT, "cursor": ""}], "pageInfo": PAGE}}
+        return {"viewer": VIEWER, "serverInfo": {"cliVersionInfo": {}, "features": []}}
 
     def bucket(self, run: dict) -> dict:
         texts = {
@@ -124,7 +127,7 @@ class StandIn:
         }
 
     def upsert(self, given: dict) -> dict:
-        name = given["name"] or base64.b64decode(given["id"]).decode().split(":")[2]
+        name = given.get("name") or base64.b64decode(given["id"]).decode().split(":")[2]
         if name in self.deleted:
             raise PermissionError(f"run {name} was previously created and deleted; try a new run name")
         new = {"name": name, "history": [], "summary": {}, "tags": [], "state": "running", "sweepName": None}
@@ -208,16 +211,17 @@ class StandIn:
         }
 
     def view(self, given: dict) -> dict:
-        given = given.get("input", given)
-        made = self.views.setdefault(given.get("id") or f"v{len(self.views)}", {"writes": 0})
-        made |= {name: text for name, text in given.items() if text is not None and name != "id"}
-        made |= {"id": next(k for k, v in self.views.items() if v is made), "writes": made["writes"] + 1}
-        return made
+        name = given["id"] or base64.b64encode(f"View:{len(self.views)}".encode()).decode()
+        if given["id"] and name not in self.views:
+            raise PermissionError("there is no such view")
+        self.views[name] = {**given, "id": name, "project": PROJECT}
+        return self.views[name]
 
 
 PAGE = {"hasNextPage": False, "endCursor": None}
 OWNER = {"__typename": "Entity", "id": "e", "name": ENTITY}
-PROJECT = {"__typename": "Project", "id": "p", "name": "mer", "entity": OWNER, "internalId": "1"}
+PROJECT = {"__typename": "Project", "id": "p", "name": "mer", "entity": OWNER, "entityName": ENTITY, "internalId": "1",
+           "createdAt": "2020-01-01T00:00:00Z", "isBenchmark": False, "user": None}  # fmt: skip
 VIEWER = {"id": "u", "entity": ENTITY, "username": "user", "email": "", "flags": "{}", "teams": {"edges": []},
           "defaultEntity": OWNER, "name": "user", "admin": False}  # fmt: skip
 
@@ -250,7 +254,12 @@ class Handler(BaseHTTPRequestHandler):
             errors="replace"
         )
         self.stand_in.sent.append((self.path, str(self.headers), text))
+        with self.stand_in.lock:
+            self.stand_in.now += 1
+            self.stand_in.busiest = max(self.stand_in.busiest, self.stand_in.now)
         time.sleep(self.stand_in.delay)
+        with self.stand_in.lock:
+            self.stand_in.now -= 1
         fault = self.stand_in.fault(self.path, text)
         while fault == "hang" and (fault := self.stand_in.fault(self.path, text)):
             time.sleep(0.1)
@@ -282,8 +291,6 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(text)
             named = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
             try:
-                return 200, {
-                    "data": stand_in.answer(named[1] if named else "", asked["query"], asked.get("variables") or {})
-                }
+                return 200, {"data": stand_in.answer(named[1] if named else "", asked.get("variables") or {})}
             except PermissionError as error:
                 return 409, {"errors": [{"message": str(error)}]}

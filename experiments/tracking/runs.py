@@ -1,13 +1,10 @@
-"""What a run on W&B is: its id, names, configuration, curve, scores, tables and artifacts, read from the results folder.
+"""What a run on W&B is: its id, names, configuration, curve, scores, tables and artifacts, made of the results folder.
 
 A run is made of parts, one per fold, each known by the digest of its predictions. Where what was uploaded is the start
 of what is there now, the run is continued; where it is not, because a fold was trained again, there is a new run.
 """
 
-import os
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,37 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 import yaml
 
-from experiments import report
-from experiments.report.scores import KINDS
 from experiments.results import Cell, Fold
-from mer import InputError
+from experiments.tracking.figures import curve, seed_scores
 from mer.evaluation import scoring
 
 if TYPE_CHECKING:
     import wandb
 
     from experiments.experiment import Experiment
-
-
-def is_trial() -> bool:
-    """Whether an agent of a W&B search has started this process, which is then a trial: one run, with a given id."""
-    return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def check_trial(experiments: Sequence["Experiment"], seeds: Sequence[int]) -> None:
-    """Refuse a trial whose objective would not be a score on inner subjects.
-
-    Raises:
-        InputError: With what to change in the command of the search.
-    """
-    if len(experiments) != 1 or len(seeds) != 1:
-        raise InputError("a trial of a W&B search is one model and one seed; name them with --model and --seeds")
-    data = experiments[0].data
-    if not data.outer_fold:
-        raise InputError(
-            "a W&B search may not choose by the subjects that test the result, and these data leave out no outer fold. "
-            f"Name one, e.g. --data.outer_split={data.split} --data.outer_fold={next(iter(data.folds))}"
-        )
 
 
 def group_name(cell: Cell) -> str:
@@ -283,43 +257,6 @@ def _without_paths(config: Any) -> Any:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~"))
-
-
-def seed_scores(cell: Cell, seed: int) -> dict[str, float]:
-    """The report's scores of one seed, flat, with an interval for every score and the scores of every class.
-
-    They are called ``honest/...`` and ``optimistic/...``; honest scores of inner folds are ``inner/...``, and there
-    are none before every inner fold is done, because a search may pick by them.
-    """
-    table, status = cell.pooled(seed), report.seed_status(cell, seed)
-    for kind, column in KINDS.items():
-        if table.empty:
-            continue
-        for score, (low, high) in scoring.intervals([table], cell.classes, column).items():
-            status[kind] |= {f"{score}_low": low, f"{score}_high": high}
-        status[kind]["classes"] = scoring.per_class(table, cell.classes, column)
-    if cell.outer_fold:
-        scores = status.pop("honest")
-        if status["folds_done"] == status["folds_total"]:
-            status["inner"] = scores
-    return {name: value for name, value in _flat(status) if name != "seed"}
-
-
-def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, (int, float)):
-            yield f"{prefix}{name}", value
-
-
-def curve(rows: Sequence[dict]) -> dict[int, dict[str, float]]:
-    """What was logged at each step of a fold, one learning rate for all groups of parameters."""
-    points: defaultdict[int, dict[str, float]] = defaultdict(dict)
-    for row in rows:
-        values = {"lr" if name.startswith("lr-") else name: value for name, value in row.items()}
-        points[row["step"]] |= {name: value for name, value in values.items() if name not in ("step", "epoch")}
-    return points
 
 
 def _log_artifact(run: "wandb.Run", artifact: "wandb.Artifact") -> None:

@@ -1,11 +1,5 @@
-"""What the process that uploads does: it logs every run that is not marked, reads it back and marks what is confirmed.
+"""What the process that uploads does: it logs every run that is not marked, reads it back and marks it."""
 
-A mark is a file in ``results/wandb/logged``, locked while its run is logged; what is marked is on the server. Marks
-may be deleted at any time: the ids follow from the results, and a run that is there already is continued, not doubled.
-"""
-
-import fcntl
-import json
 import math
 import os
 import signal
@@ -18,49 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
+from typing import Any
 
 from data_modules.processes import pool
 from experiments.results import Cell
-from experiments.tracking.runs import FoldRun, ModelRun, PooledRun, Run, is_trial, run_id, settings
+from experiments.tracking.marks import Busy, Mark
+from experiments.tracking.runs import FoldRun, ModelRun, PooledRun, Run, run_id, settings
+from experiments.tracking.server import QUIET, NoKey, connect, reason, without_reports
+from experiments.tracking.trials import is_trial
 
-ANSWER = 5.0  # seconds in which the server has to answer at all
 INTERVAL = 15.0  # seconds between two looks at what has ended
 TOGETHER = 16  # runs that are logged at once
 LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds to wait before a run is read back once more
-IDS = 5  # that are tried for a run; those of runs that were deleted are blocked
-
-# What W&B is not told: the program and its path, the machine's name, the folder, the packages, the command line. Its
-# own retries take minutes; ours are the next sweep and `mer sync`.
-QUIET = {
-    "console": "off",
-    "silent": True,
-    "host": "",
-    "program": "",
-    "program_relpath": "",
-    "program_abspath": "",
-    "disable_git": True,  # mer's commit is in the config; this would be that of the current folder
-    "x_disable_meta": True,
-    "x_disable_machine_info": True,
-    "x_save_requirements": False,
-    "init_timeout": 60,
-    "x_graphql_retry_max": 2,
-    "x_graphql_retry_wait_max_seconds": 1,
-    "x_file_stream_retry_max": 2,
-    "x_file_stream_retry_wait_max_seconds": 1,
-    "x_file_transfer_retry_max": 2,
-    "x_file_transfer_retry_wait_max_seconds": 1,
-}
-
-
-class NoKey(Exception):
-    """There is no key for W&B."""
-
-
-class Busy(Exception):
-    """Another process is logging this run."""
+IDS = 5  # that are tried for a run; those of deleted runs are blocked
 
 
 @dataclass(frozen=True)
@@ -68,12 +32,12 @@ class Request:
     """What is to be logged.
 
     Attributes:
-        results: The results folder; wandb keeps its files in ``wandb`` there.
+        results: The results folder.
         pools: Cells and seeds.
         cache: The cache folder, if pictures of the clips are to be logged.
         models: Models that were fitted.
         whole: Log the scores of a pool only when all its folds are done.
-        measured: Id of the process whose tree the system metrics are of; none by default.
+        measured: Id of the process whose tree the system metrics are of; 0 is none.
         online: Upload, whatever W&B's settings say about being offline.
     """
 
@@ -91,10 +55,10 @@ class Request:
         folds = [] if is_trial() else [FoldRun(fold) for run in pooled for fold in run.folds]
         return [*self.models, *folds, *(run for run in pooled if run.folds and (run.is_complete or not self.whole))]
 
-    def changed(self) -> tuple[int, ...]:
-        """What is another one whenever a fold has ended."""
+    def changed(self) -> list[int]:
+        """Is another one whenever a fold has ended."""
         folders = [cell.folder / f"seed{seed}" for cell, seed in self.pools]
-        return tuple(folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders)
+        return [folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders]
 
 
 class Session:
@@ -110,14 +74,15 @@ class Session:
 
         self.wandb, self.request, self.say = wandb, request, say
         own = wandb.setup().settings
-        self.mode, self.server = "online" if request.online else own.mode or "online", own.base_url
+        self.settings, self.project = own, own.project or "mer"
+        self.mode = "online" if request.online else own.mode or "online"
+        self.where = "offline" if self.mode == "offline" else f"{own.base_url}/{own.entity or ''}/{self.project}"
+        # Once uploaded, wandb's own files are of no use.
         self.folder = request.results if self.mode == "offline" else Path(os.environ["TMPDIR"])
         for name in ("DATA", "CACHE", "ARTIFACT"):
             os.environ.setdefault(f"WANDB_{name}_DIR", str(self.folder.resolve() / "wandb"))
-        self.project, self.entity = own.project or "mer", own.entity
-        self.where = self.mode if self.mode == "offline" else f"{self.server}/{self.entity or ''}/{self.project}"
         self.api: Any = None
-        self.live: dict[Path, tuple[IO[str], Any, int]] = {}  # runs that go on: mark, run and number
+        self.live: dict[Path, tuple[Mark, Any, int]] = {}  # runs that go on, and the number of their id
         self.page = ""  # of the project
         self.lock = threading.Lock()
 
@@ -125,7 +90,7 @@ class Session:
         """Log every run that is not marked, several at once; with ``last`` also end what is not complete.
 
         Returns:
-            Each run that is not confirmed, and why.
+            Each run that is not confirmed, and why; an empty text where another process is at it.
 
         Raises:
             NoKey: If there is no key.
@@ -133,124 +98,102 @@ class Session:
         """
         if self.mode == "disabled":
             return []
-        runs = {self._file(run): run for run in self.request.runs()}
-        waiting = {
-            file: run for file, run in runs.items() if file in self.live or not self._is_logged(run, _read(file))
-        }
-        if not waiting:
-            return []
-        self._connect()
-        failed: dict[Path, str] = {}
-        left = len(waiting)
-        if last:
-            self.say("left", left)
+        marks = {Mark(self.request.results, run, self.where): run for run in self.request.runs()}
+        waiting = {m: run for m, run in marks.items() if m.file in self.live or is_trial() or m.parts != run.parts}
+        if waiting and self.mode != "offline" and not self.api:
+            self.api = connect(self.settings)
+        left, problems = len(waiting), []
 
-        def work(file: Path) -> None:
+        def tell() -> None:
+            if last and waiting:
+                self.say("left", left)
+
+        def work(mark: Mark) -> None:
             nonlocal left
+            run = waiting[mark]
             try:
-                self._log(file, waiting[file], last)
-            except Exception as error:  # wandb raises of many kinds
-                failed[file] = "" if isinstance(error, Busy) else _text(error)
+                self._log(mark, run, last)
+            except Busy:
+                problems.append("")
+            except Exception as error:  # wandb raises many kinds
+                problems.append(f"{run.cell.model} seed {run.seed} {run.label}: {reason(error)}")
             with self.lock:
                 left -= 1
-                if last:
-                    self.say("left", left)
+                tell()
 
+        tell()
         with ThreadPoolExecutor(TOGETHER) as threads:
             list(threads.map(work, waiting))
-        self._say_where()
-        return [f"{waiting[file].cell.model} seed {waiting[file].seed} {waiting[file].label}: {why}" if why else ""
-                for file, why in failed.items()]  # fmt: skip
+        if self.page:
+            self.say("say", self.page)
+        self.page = ""
+        return problems
 
-    def close(self) -> None:
-        """End wandb's own process."""
-        self.wandb.teardown()
-
-    def _connect(self) -> None:
-        """See whether the server answers and takes the key, once."""
-        if self.api or self.mode == "offline":
-            return
-        try:
-            urlopen(self.server, timeout=ANSWER).close()
-        except HTTPError as error:  # an answer, too
-            if error.code >= 500:
-                raise ConnectionError(f"{self.server} answers {error.code}") from None
-        except OSError as error:
-            raise ConnectionError(f"{self.server} does not answer ({_text(error)})") from None
-        try:
-            api = self.wandb.Api(timeout=20)
-            self.entity = self.entity or api.default_entity
-        except self.wandb.errors.AuthenticationError as error:
-            raise ConnectionError(f"{self.server} refuses the key ({_text(error)})") from None
-        except self.wandb.errors.UsageError as error:
-            raise NoKey(_text(error)) from None
-        self.api = api
-
-    def _log(self, file: Path, run: Run, last: bool) -> None:
+    def _log(self, mark: Mark, run: Run, last: bool) -> None:
         """Log a run, read it back and mark it.
 
         Raises:
             Busy: If another process does.
             ConnectionError: If it is not on the server afterwards.
         """
-        mark, logged, number = self.live.pop(file, (None, None, 0))
+        logged = None
+        if mark.file in self.live:
+            mark, logged, number = self.live.pop(mark.file)
+        else:
+            mark.claim()
         try:
-            if mark is None:
-                mark = _claim(file)
-                before = {} if is_trial() else _read(file)
-                if self._is_logged(run, before):
+            if logged is None:
+                if mark.parts == run.parts and not is_trial():
                     return
-                logged, number = self._open(run, before)
+                logged, number = self._begin(mark, run)
             run.log(logged)
             if isinstance(run, PooledRun) and not run.is_complete and not last:
-                self.live[file] = mark, logged, number
-                mark = logged = None
+                self.live[mark.file] = mark, logged, number
                 return
             run.finish(logged)
-            self.page = logged.project_url or ""
             path, sent = logged.path, dict(logged.summary)
+            self.page = f"Weights & Biases: {logged.project_url}, group {logged.group}"
             logged.finish()
-            logged = None
-            if self.mode != "offline":
+            if self.mode == "offline":
+                folder = self.folder / "wandb"
+                self.page = f"Weights & Biases is offline: `wandb leet {folder}` shows the runs, `make sync` sends them"
+            else:
                 self._confirm(path, sent)
-            content = {"where": self.where, "id": path.split("/")[-1], "number": number, "parts": run.parts}
-            mark.truncate(0)
-            mark.write(json.dumps(content))
-        finally:
+            mark.write(path.split("/")[-1], number, run.parts)
+        except BaseException:
             if logged is not None:
                 with suppress(Exception):
                     logged.finish(exit_code=1)
-            if mark is not None:
+            raise
+        finally:
+            if mark.file not in self.live:
                 mark.close()
 
-    def _open(self, run: Run, mark: dict) -> tuple[Any, int]:
-        """Begin a run, or go on with it; with another id where results were replaced, or the run was deleted."""
-        here = mark.get("where") == self.where
-        number = mark.get("number", 0) if here else 0
-        replaced = here and run.parts[: len(mark["parts"])] != mark["parts"]
-        for number in range(number + replaced, number + replaced + IDS):
+    def _begin(self, mark: Mark, run: Run) -> tuple[Any, int]:
+        """Begin a run or go on with it; under another id if results were replaced or it was deleted."""
+        replaced = bool(mark.id) and run.parts[: len(mark.parts)] != mark.parts
+        first = mark.number + replaced
+        for number in range(first, first + IDS):
             try:
                 logged = self._init(run, number)
-            except self.wandb.errors.CommError as error:
-                if "409" not in str(error):
+            except self.wandb.errors.Error:
+                if not self._is_blocked(run_id(run, number)):
                     raise
-                self.say("say", f"{run.cell.model} seed {run.seed} {run.label} was deleted on W&B, which blocks its "
-                         "id; it has a new one")  # fmt: skip
+                which = f"{run.cell.model} seed {run.seed} {run.label}"
+                self.say("say", f"{which} was deleted on Weights & Biases, which blocks its id: it has a new one")
                 continue
             if replaced and self.api:
-                self._mark_superseded(mark["id"])
+                with suppress(Exception):  # it may have been deleted
+                    old = self.api.run(f"{logged.entity}/{logged.project}/{mark.id}")
+                    old.tags = [*old.tags, "superseded"]
+                    old.update()
             return logged, number
-        raise ConnectionError(f"it was deleted {IDS} times, and W&B blocks the ids of deleted runs")
+        raise ConnectionError(f"it was deleted {IDS} times, and the ids of deleted runs are blocked")
 
-    def _say_where(self) -> None:
-        if self.mode == "offline":
-            folder = self.request.results / "wandb"
-            self.say(
-                "say", f"Weights & Biases is offline: `wandb leet {folder}` shows the runs, `make sync` uploads them"
-            )
-        elif self.page:
-            self.say("say", f"Weights & Biases: {self.page}")
-        self.page = ""
+    def _is_blocked(self, name: str) -> bool:
+        """Whether the server refuses an id, of which wandb says the reason in its log alone."""
+        logs = self.folder.glob(f"wandb/run-*-{name}/logs/debug-internal.log")
+        return any('"status":409' in log.read_text(errors="replace") for log in logs)
 
     def _init(self, run: Run, number: int) -> Any:
         given = is_trial()  # then the agent gives the project and the id
@@ -265,76 +208,48 @@ class Session:
             settings=self.wandb.Settings(
                 **QUIET,
                 x_disable_stats=not measured,
-                **({"x_stats_pid": measured, "x_stats_track_process_tree": True} if measured else {}),
+                x_stats_pid=measured or os.getpid(),
+                x_stats_track_process_tree=bool(measured),
             ),
             **settings(run),
         )
 
-    def _mark_superseded(self, old: str) -> None:
-        with suppress(Exception):  # it may have been deleted
-            run = self.api.run(f"{self.entity}/{self.project}/{old}")
-            run.tags = [*run.tags, "superseded"]
-            run.update()
-
     def _confirm(self, path: str, sent: dict) -> None:
-        """Read a run back until it is what was sent."""
-        why = "it is not there"
+        """Read a run back until it has the figures that were sent.
+
+        Raises:
+            ConnectionError: If it never has.
+        """
+        numbers = {name: n for name, n in sent.items() if isinstance(n, (int, float)) and math.isfinite(n)}
+        numbers = {name: n for name, n in numbers.items() if not name.startswith("_")}
+        why = ""
         for pause in LOOKS:
             time.sleep(pause)
             try:
                 run = self.api.run(path)
                 run.load(force=True)
             except Exception as error:
-                why = _text(error)
+                why = reason(error)
                 continue
             there = dict(run.summary)
-            numbers = {name: n for name, n in sent.items() if isinstance(n, (int, float)) and math.isfinite(n)}
-            wrong = [name for name, n in numbers.items() if name[0] != "_" and there.get(name) != n]
-            why = f"it is {run.state}" if run.state != "finished" else f"{', '.join(wrong)[:100]} differ there"
-            if run.state == "finished" and not wrong and there.get("_step", -1) >= sent.get("_step", -1):
+            wrong = [name for name, n in numbers.items() if there.get(name) != n]
+            wrong += ["points"] * (there.get("_step", -1) < sent.get("_step", -1))
+            why = f"{', '.join(wrong)[:100]} are missing" if wrong else f"it is {run.state}"
+            if run.state == "finished" and not wrong:
                 return
-        raise ConnectionError(f"not confirmed by the server: {why}")
-
-    def _file(self, run: Run) -> Path:
-        names = "-".join((*run.cell.names.values(), f"seed{run.seed}", run.kind, run.label))
-        return self.request.results / "wandb" / "logged" / f"{names}.json"
-
-    def _is_logged(self, run: Run, mark: dict) -> bool:
-        return not is_trial() and mark.get("where") == self.where and mark.get("parts") == run.parts
-
-
-def _claim(file: Path) -> IO[str]:
-    """Lock a mark, as long as it is open."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    mark = file.open("a")
-    try:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        mark.close()
-        raise Busy from None
-    except OSError:  # a file system without locks, where two processes may log the same run at once
-        pass
-    return mark
-
-
-def _read(file: Path) -> dict:
-    """What a mark says; nothing if it is missing or was not written to its end."""
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and {"where", "id", "number", "parts"} <= content.keys() else {}
-
-
-def _text(error: BaseException) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:300]
+        raise ConnectionError(f"the server does not confirm it: {why}")
 
 
 def serve(connection: Connection, request: Request, environment: dict[str, str], temporary: Path) -> None:
     """What the process does: log what has ended now and then, the rest when told to, and answer with what is left."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pool.end_with_parent(lambda: os._exit(1))
-    _prepare({**environment, "TMPDIR": str(temporary)})
+    os.environ.clear()
+    os.environ.update(without_reports(environment) | {"TMPDIR": str(temporary)})
+    tempfile.tempdir = None  # to be looked up in this environment
+    with open(os.devnull, "w") as nothing:
+        for stream in (1, 2):
+            os.dup2(nothing.fileno(), stream)
 
     def say(kind: str, news: Any) -> None:
         with suppress(OSError):  # nobody listens any more
@@ -342,8 +257,7 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
 
     try:
         temporary.mkdir(exist_ok=True)
-        session = Session(request, say)
-        seen: tuple[int, ...] = ()
+        session, seen = Session(request, say), []
         while not connection.poll(INTERVAL):
             if (now := request.changed()) != seen:
                 seen = now
@@ -351,20 +265,9 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
                     session.upload(last=False)
         while "" in (left := session.upload()):  # others log these now
             time.sleep(0.5)
-        session.close()
+        session.wandb.teardown()
         say("end", left)
     except NoKey as error:
-        say("no key", _text(error))
+        say("no key", reason(error))
     except Exception as error:
-        say("failed", _text(error))
-
-
-def _prepare(environment: dict[str, str]) -> None:
-    """Give this process the environment of the one that wants the uploads, and have it print nothing."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to a third party; on if the user says so
-    tempfile.tempdir = None  # to be looked up in this environment
-    with open(os.devnull, "w") as nothing:
-        for stream in (1, 2):
-            os.dup2(nothing.fileno(), stream)
+        say("failed", reason(error))

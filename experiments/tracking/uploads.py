@@ -17,6 +17,7 @@ from rich.console import Console
 
 from data_modules.processes import pool
 from experiments.results import cells
+from experiments.tracking.server import NO_KEY
 from experiments.tracking.session import Request, serve
 from mer import InputError
 
@@ -27,7 +28,6 @@ PATIENCE_WITH_FILES = 300.0  # the same for a model, or where someone asked for 
 SHARE = 40  # runs that are worth another process
 PROCESSES = 3  # at most: in each of them, wandb begins one run after the other
 SILENCE = 2.0  # seconds before it is said what goes on
-KEY = "get one from https://wandb.ai/authorize and give it to `wandb login`, or set WANDB_API_KEY"
 
 
 class Uploads:
@@ -144,7 +144,7 @@ def sync(results: Path, console: Console) -> int:
     with Uploads(Request(results, pools, online=True), console) as uploads:
         uploads.finish(limit=float("inf"))
     if not uploads.has_key:
-        raise InputError(f"there is no key for Weights & Biases: {KEY}")
+        raise InputError(NO_KEY)
     for run in uploads.left:
         console.print(run, highlight=False, soft_wrap=True, markup=False)
     if uploads.left or uploads.problem:
