@@ -58,20 +58,31 @@ class FoldRun:
         return {**configuration(self.cell, self.cell.config(), record), "device": record.get("device"),
                 "fold": self.fold.name}  # fmt: skip
 
+    @cached_property
+    def points(self) -> dict[int, dict[str, float]]:
+        return curve(self.fold.record().get("curve", []))
+
+    @property
+    def last_step(self) -> int:
+        return max(self.points, default=-1)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        record, table = self.fold.record(), self.fold.read()
+        right = int((table["prediction"] == table["target"]).sum())
+        facts = {name: record[name] for name in ("seconds", "steps", "peak_memory_mb") if name in record}
+        return {**facts, "test/clips": len(table), "test/right": right}
+
     def log(self, run: "wandb.Run") -> None:
         """Log all that is not there yet."""
         run.define_metric("train/loss", summary="min")
         run.define_metric("val/*", summary="last")
         run.define_metric("train/*", summary="last", hidden=True)  # panels for the loss alone, not for each term of it
         run.define_metric("lr", hidden=True)
-        record, start = self.fold.record(), run.step
-        for step, point in sorted(curve(record.get("curve", [])).items()):
+        start = run.step
+        for step, point in sorted(self.points.items()):
             if step >= start:
                 run.log(point, step=step)
-        table = self.fold.read()
-        right = int((table["prediction"] == table["target"]).sum())
-        run.summary.update({"test/clips": len(table), "test/right": right})
-        run.summary.update({name: record.get(name) for name in ("seconds", "steps", "peak_memory_mb")})
 
     def finish(self, run: "wandb.Run") -> None:
         """Nothing: all is logged at once."""
@@ -109,6 +120,14 @@ class PooledRun:
     def config(self) -> dict[str, Any]:
         return configuration(self.cell, self.cell.config(), self.folds[-1].record() if self.folds else {})
 
+    @property
+    def last_step(self) -> int:
+        return 2 * len(self.folds) + 1
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        return seed_scores(self.cell, self.seed)
+
     def log(self, run: "wandb.Run") -> None:
         """Log the state after each fold that has no point yet; the point of the k-th one is step 2k."""
         run.define_metric("folds_done", hidden=True)
@@ -145,9 +164,8 @@ class PooledRun:
                 title="Confusion, true class by predicted class",
             )
             clips = wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
-            if self.cache or run.step <= 2 * len(self.folds) + 1:  # else they are there already
-                step = max(run.step, 2 * len(self.folds) + 1)
-                run.log({"clips": clips, "confusion": confusion}, step=step)
+            if self.cache or run.step <= self.last_step:  # else they are there already
+                run.log({"clips": clips, "confusion": confusion}, step=max(run.step, self.last_step))
             predictions = wandb.Artifact(
                 f"predictions-{run.id}", "predictions", metadata={"group": group_name(self.cell)}
             )
@@ -155,7 +173,6 @@ class PooledRun:
             table.to_csv(file, index=False)
             predictions.add_file(str(file))  # a copy, which stays until it is uploaded; `new_file` keeps none
             _log_artifact(run, predictions)
-        run.summary.update(seed_scores(self.cell, self.seed))
 
 
 @dataclass(frozen=True)
@@ -176,6 +193,8 @@ class ModelRun:
     registry: str = ""
     kind: ClassVar[str] = "model"
     label: ClassVar[str] = "model"
+    last_step: ClassVar[int] = -1
+    figures: ClassVar[dict[str, float]] = {}
 
     @classmethod
     def of(cls, cell: Cell, seed: int, folder: Path, experiment: "Experiment", registry: str = "") -> "ModelRun":

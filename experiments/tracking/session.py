@@ -151,14 +151,15 @@ class Session:
                 self.live[mark.file] = mark, logged, number
                 return
             run.finish(logged)
-            path, sent = logged.path, dict(logged.summary)
+            logged.summary.update(run.figures)
+            path = logged.path
             self.page = f"Weights & Biases: {logged.project_url}, group {logged.group}"
             logged.finish()
             if self.mode == "offline":
                 folder = self.folder / "wandb"
                 self.page = f"Weights & Biases is offline: `wandb leet {folder}` shows the runs, `make sync` sends them"
             else:
-                self._confirm(path, sent)
+                self._confirm(path, run)
             mark.write(path.split("/")[-1], number, run.parts)
         except BaseException:
             if logged is not None:
@@ -214,28 +215,27 @@ class Session:
             **settings(run),
         )
 
-    def _confirm(self, path: str, sent: dict) -> None:
-        """Read a run back until it has the figures that were sent.
+    def _confirm(self, path: str, run: Run) -> None:
+        """Read a run back until it has the figures and points that were sent.
 
         Raises:
             ConnectionError: If it never has.
         """
-        numbers = {name: n for name, n in sent.items() if isinstance(n, (int, float)) and math.isfinite(n)}
-        numbers = {name: n for name, n in numbers.items() if not name.startswith("_")}
+        figures = {name: n for name, n in run.figures.items() if math.isfinite(n)}
         why = ""
         for pause in LOOKS:
             time.sleep(pause)
             try:
-                run = self.api.run(path)
-                run.load(force=True)
+                there = self.api.run(path)
+                there.load(force=True)
             except Exception as error:
                 why = reason(error)
                 continue
-            there = dict(run.summary)
-            wrong = [name for name, n in numbers.items() if there.get(name) != n]
-            wrong += ["points"] * (there.get("_step", -1) < sent.get("_step", -1))
-            why = f"{', '.join(wrong)[:100]} are missing" if wrong else f"it is {run.state}"
-            if run.state == "finished" and not wrong:
+            summary = dict(there.summary)
+            wrong = [name for name, n in figures.items() if summary.get(name) != n]
+            wrong += ["points"] * (summary.get("_step", -1) < run.last_step)
+            why = f"{', '.join(wrong)[:100]} are missing" if wrong else f"it is {there.state}"
+            if there.state == "finished" and not wrong:
                 return
         raise ConnectionError(f"the server does not confirm it: {why}")
 
