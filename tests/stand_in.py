@@ -63,11 +63,20 @@ class StandIn:
 
     def everything(self) -> dict:
         """What must be the same however often the sweep was disturbed: runs, their points and scores."""
-        own = {"_timestamp", "_runtime", "_wandb", "seconds", "peak_memory_mb", "running/seconds", "running/uf1"}
+        own = {
+            "_step",
+            "_timestamp",
+            "_runtime",
+            "_wandb",
+            "seconds",
+            "peak_memory_mb",
+            "running/seconds",
+            "running/uf1",
+        }
         own |= {"clips", "confusion_table"}  # named by the hash of their content and the step
         return {
             (run["jobType"], run["displayName"], run["state"]): (
-                [{name: n for name, n in row.items() if name not in own} for row in run["history"]],
+                [(row["_step"], {name: n for name, n in row.items() if name not in own}) for row in run["history"]],
                 {name: n for name, n in run["summary"].items() if name not in own},
             )
             for run in self.runs.values()
@@ -85,7 +94,7 @@ class StandIn:
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.url}/blob/{given['run']}/{file}"} for file in given["files"]]
             return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
-        if name in ("Run", "GetRun"):
+        if name in ("Run", "GetRun", "RunHistoryKeys"):
             run = self.runs.get(given["name"])
             return {"project": {**PROJECT, "run": run and self.bucket(run)}}
         if name == "ArtifactType":
@@ -170,7 +179,7 @@ class StandIn:
             return {"createArtifact": {"artifact": self.described((same or [made])[0])}}
         if name == "CreateArtifactFiles":
             nodes = []
-            for file in given["artifactFiles"]:
+            for file in given.get("input", given)["artifactFiles"]:
                 made, place = self.found(file["artifactID"]), f"/blob/{file['artifactID']}/{file['name']}"
                 made["files"][file["name"]] = place
                 upload = {"uploadUrl": self.url + place, "uploadHeaders": [], "uploadMultipartUrls": None}

@@ -233,7 +233,8 @@ class Session:
                 continue
             summary = dict(there.summary)
             wrong = [name for name, n in figures.items() if summary.get(name) != n]
-            wrong += ["points"] * (summary.get("_step", -1) < run.last_step)
+            if summary.get("_step", -1) < run.last_step and there.lastHistoryStep < run.last_step:
+                wrong.append("points")
             why = f"{', '.join(wrong)[:100]} are missing" if wrong else f"it is {there.state}"
             if there.state == "finished" and not wrong:
                 return

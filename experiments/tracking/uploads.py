@@ -40,7 +40,7 @@ class Uploads:
     Attributes:
         left: Runs that are not confirmed, and why.
         problem: Why there was an end before all were tried; empty if there was not.
-        has_key: Whether there is a key for W&B; True before one was needed.
+        has_key: False if a key for W&B was needed and there is none.
     """
 
     def __init__(self, request: Request, console: Console):
@@ -108,9 +108,7 @@ class Uploads:
                 return
             if self.waiting and not said and now > start + SILENCE:
                 said = True
-                self._print(
-                    f"Weights & Biases: {self.waiting} runs are being uploaded; Ctrl-C is safe: `make sync` goes on"
-                )
+                self._print(f"Weights & Biases: uploading {self.waiting} runs; Ctrl-C is safe: `make sync` goes on")
             if not wait([self.first], timeout=0.2):
                 continue
             kind, news = self.first.recv()

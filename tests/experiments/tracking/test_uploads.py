@@ -7,11 +7,14 @@ import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from experiments import report
 from experiments.cli import main
+from experiments.experiment import Experiment
+from experiments.jobs import Job
 from experiments.results import Cell, Fold
-from experiments.tracking import uploads
+from experiments.tracking import ModelRun, Request, Uploads, uploads
 from experiments.tracking.server import without_reports
 from tests.stand_in import KEY, StandIn
 from tests.tracked import sweep
@@ -196,6 +199,22 @@ def test_waiting_for_uploads_may_be_interrupted(flow_maps, copied, server, monke
     monkeypatch.setattr(uploads, "wait", interrupt)
     assert sweep(flow_maps, copied.results) == 0
     assert "interrupted" in capsys.readouterr().out
+
+
+def test_a_model_is_an_artifact_once(flow_maps, tmp_path, server):
+    experiment = Experiment(Job("flow_maps", "ststnet", root=str(flow_maps), results=str(tmp_path / "results")))
+    folder = tmp_path / "flow_maps-ststnet"
+    folder.mkdir()
+    for name in ("model.safetensors", "config.yaml"):
+        (folder / name).write_text(name)
+    request = Request(tmp_path / "results", models=(ModelRun.of(experiment.cell, 0, folder, experiment),))
+    for _ in range(2):
+        with Uploads(request, Console()) as model:
+            model.finish()
+        assert not model.left and not model.problem
+    (artifact,) = server.artifacts
+    assert artifact["type"] == "model" and set(artifact["files"]) == {"model.safetensors", "config.yaml"}
+    assert len(server.of_kind("model")) == 1 and len(marks(tmp_path / "results")) == 1
 
 
 def test_errors_are_reported_to_a_third_party_only_if_the_user_says_so():
