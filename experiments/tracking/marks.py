@@ -10,9 +10,7 @@ from pathlib import Path
 
 from experiments.tracking.runs import Run
 
-
-class Busy(Exception):
-    """Another process is logging this run."""
+BUSY = "another process is logging it"
 
 
 class Mark:
@@ -48,7 +46,7 @@ class Mark:
         """Lock it until ``close``, and read it again.
 
         Raises:
-            Busy: If another process has done so.
+            ConnectionError: If another process has done so.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.open = self.file.open("a")
@@ -56,7 +54,7 @@ class Mark:
             fcntl.flock(self.open, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.open.close()
-            raise Busy from None
+            raise ConnectionError(BUSY) from None
         except OSError:  # a file system without locks
             pass
         self.read()

@@ -49,7 +49,7 @@ def connect(settings: "wandb.Settings") -> "wandb.Api":
 
     Raises:
         NoKey: If there is none.
-        ConnectionError: If the server does not answer, or refuses the key.
+        ConnectionError: If the server does not answer, or does not take the key.
     """
     import wandb
 
@@ -66,7 +66,7 @@ def connect(settings: "wandb.Settings") -> "wandb.Api":
     try:
         return wandb.Api(timeout=20)
     except wandb.errors.AuthenticationError as error:
-        raise ConnectionError(f"{server} refuses the key: {reason(error)}") from None
+        raise ConnectionError(f"{server} does not take the key, or is no server of W&B: {reason(error)}") from None
 
 
 def _key_in_netrc(server: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_modules.processes import pool
 from experiments.results import Cell
-from experiments.tracking.marks import Busy, Mark
+from experiments.tracking.marks import BUSY, Mark
 from experiments.tracking.runs import FoldRun, ModelRun, PooledRun, Run, run_id, settings
 from experiments.tracking.server import QUIET, NoKey, connect, reason, without_reports
 from experiments.tracking.trials import is_trial
@@ -24,6 +24,7 @@ from experiments.tracking.trials import is_trial
 INTERVAL = 15.0  # seconds between two looks at what has ended
 TOGETHER = 16  # runs that are logged at once
 LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds to wait before a run is read back once more
+OTHERS = 10.0  # seconds to wait for runs that another process is logging
 IDS = 5  # that are tried for a run; those of deleted runs are blocked
 
 
@@ -90,18 +91,16 @@ class Session:
         """Log every run that is not marked, several at once; with ``last`` also end what is not complete.
 
         Returns:
-            Each run that is not confirmed, and why; an empty text where another process is at it.
+            Each run that is not confirmed, and why.
 
         Raises:
             NoKey: If there is no key.
-            ConnectionError: If the server does not answer, or refuses the key.
+            ConnectionError: If the server does not answer, or does not take the key.
         """
         if self.mode == "disabled":
             return []
         marks = {Mark(self.request.results, run, self.where): run for run in self.request.runs()}
         waiting = {m: run for m, run in marks.items() if m.file in self.live or is_trial() or m.parts != run.parts}
-        if waiting and self.mode != "offline" and not self.api:
-            self.api = connect(self.settings)
         left, problems = len(waiting), []
 
         def tell() -> None:
@@ -113,8 +112,6 @@ class Session:
             run = waiting[mark]
             try:
                 self._log(mark, run, last)
-            except Busy:
-                problems.append("")
             except Exception as error:  # wandb raises many kinds
                 problems.append(f"{run.cell.model} seed {run.seed} {run.label}: {reason(error)}")
             with self.lock:
@@ -122,6 +119,8 @@ class Session:
                 tell()
 
         tell()
+        if waiting and self.mode != "offline" and not self.api:
+            self.api = connect(self.settings)
         with ThreadPoolExecutor(TOGETHER) as threads:
             list(threads.map(work, waiting))
         if self.page:
@@ -133,8 +132,7 @@ class Session:
         """Log a run, read it back and mark it.
 
         Raises:
-            Busy: If another process does.
-            ConnectionError: If it is not on the server afterwards.
+            ConnectionError: If another process does, or it is not on the server afterwards.
         """
         logged = None
         if mark.file in self.live:
@@ -264,8 +262,11 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
                 seen = now
                 with suppress(Exception):  # what fails is tried again at the end
                     session.upload(last=False)
-        while "" in (left := session.upload()):  # others log these now
+        end = time.monotonic() + OTHERS
+        left = session.upload()
+        while any(BUSY in run for run in left) and time.monotonic() < end:
             time.sleep(0.5)
+            left = session.upload()
         session.wandb.teardown()
         say("end", left)
     except NoKey as error:

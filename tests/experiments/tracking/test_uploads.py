@@ -15,6 +15,8 @@ from experiments.experiment import Experiment
 from experiments.jobs import Job
 from experiments.results import Cell, Fold
 from experiments.tracking import ModelRun, Request, Uploads, uploads
+from experiments.tracking.marks import Mark
+from experiments.tracking.runs import FoldRun
 from experiments.tracking.server import without_reports
 from tests.stand_in import KEY, StandIn
 from tests.tracked import sweep
@@ -72,7 +74,7 @@ def test_nothing_is_marked_that_the_server_has_not_confirmed(copied, server, mon
     server.fault = {"500": lambda *_: 500, "down": lambda *_: "drop", "wrong key": lambda *_: None}[what]
     sync(copied.results, status=1)
     shown = capsys.readouterr().out
-    words = {"500": "answers with error 500", "down": "does not answer", "wrong key": "refuses the key"}
+    words = {"500": "answers with error 500", "down": "does not answer", "wrong key": "does not take the key"}
     assert words[what] in shown and "failed" in shown and not marks(copied.results)
     server.fault = lambda *_: None
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -147,6 +149,16 @@ def test_what_a_killed_sweep_has_left_is_logged_by_the_next_one(flow_maps, copie
     assert pooled["summary"]["folds_done"] == 3 and len(server.runs) == SOLE
     steps = [row["_step"] for row in pooled["history"]]
     assert steps == sorted(set(steps))
+
+
+def test_a_run_that_another_process_logs_is_left_to_it(copied, server, capsys):
+    (fold, *_) = copied.folds
+    mark = Mark(copied.results, FoldRun(Fold(copied, fold, 0)), "anywhere")
+    mark.claim()
+    sync(copied.results, status=1)
+    assert f"{fold}: another process is logging it" in capsys.readouterr().out
+    assert len(server.runs) == SOLE - 1
+    mark.close()
 
 
 def test_runs_are_logged_several_at_once(copied, server):
