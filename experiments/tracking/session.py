@@ -245,6 +245,7 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
     pool.end_with_parent(lambda: os._exit(1))
     os.environ.clear()
     os.environ.update(without_reports(environment) | {"TMPDIR": str(temporary)})
+    os.environ.pop("WANDB_SERVICE", None)  # a service of others keeps the runs of a process that was killed
     tempfile.tempdir = None  # to be looked up in this environment
     with open(os.devnull, "w") as nothing:
         for stream in (1, 2):
