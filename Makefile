@@ -51,7 +51,7 @@ report: $(READY) ## write the report over everything in results
 demo: $(READY) ## a local page that shows what MODEL=models/NAME says of a clip; needs the extra `demo`
 	$(BIN)/mer demo $(call option,--model,MODEL) $(ARGS)
 
-sync: $(READY) ## upload the W&B runs that were logged offline
+sync: $(READY) ## upload to W&B what it does not have of the results
 	$(BIN)/mer sync $(ARGS)
 
 dashboard: $(READY) ## the page on W&B that compares what is in results; needs the extra `dashboard`

@@ -189,8 +189,8 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
         added.add_argument(
             "--allow", metavar="PACKAGE", action="append", default=[], help="let models consist of this package too"
         )
-    sync = command("sync", "upload the W&B runs that were logged offline")
-    dashboard = command("dashboard", "make the page on W&B that compares what is in results")
+    sync = command("sync", "upload to W&B what it does not have of the results, and check that it is there")
+    dashboard = command("dashboard", "make or update the page on W&B that compares what is in results")
     for added in (train, sweep, search, fit, status, report, inspect, sync, dashboard):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, subparsers.choices

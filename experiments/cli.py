@@ -225,7 +225,7 @@ def _tidied(options: argparse.Namespace) -> AbstractContextManager[None]:
 def _sync(options: argparse.Namespace) -> int:
     from experiments.tracking import sync
 
-    return sync(options.results)
+    return sync(options.results, _console())
 
 
 def _dashboard(options: argparse.Namespace) -> int:

@@ -1,8 +1,10 @@
 """An experiment: one dataset, model and recipe, resolved; where its predictions lie, and what builds its objects."""
 
+import subprocess
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -13,7 +15,7 @@ from experiments import dataset
 from experiments.configuration import ALONE, ELSEWHERE, parse, resolved
 from experiments.jobs import Job, load_class
 from experiments.results import Cell, Fold
-from mer import InputError
+from mer import InputError, __version__
 from mer.training.stacked_task import StackedTask
 from mer.training.task import Task
 
@@ -78,6 +80,16 @@ class Experiment:
         )
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """Where its results come from: recipe, commit, version, and the options of the data that are places."""
+        return {
+            "recipe": self.job.recipe,
+            "commit": commit(),
+            "mer": __version__,
+            "path_arguments": list(self.data.path_arguments),
+        }
+
+    @property
     def yaml(self) -> str:
         """The resolved configuration."""
         return self.cli.parser.dump(self.config, skip_link_targets=False)
@@ -85,3 +97,15 @@ class Experiment:
     def instantiate(self) -> Namespace:
         """A new ``model``, ``data`` and ``trainer``."""
         return dataset.instantiate(self.cli.parser, self.config)
+
+
+@cache
+def commit(file: Path = Path(__file__)) -> str | None:
+    """The git commit of mer, with ``-dirty`` where files differ from it; None if it is not a checkout."""
+    git = ["git", "-C", str(file.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True, timeout=10)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, check=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

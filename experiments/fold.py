@@ -40,26 +40,23 @@ class Outcome:
 
     Attributes:
         predictions: One row per test clip.
-        facts: About the run, never compared.
+        facts: About the run, never compared; among them the training curve.
         pictures: What the network saw and where it looked, per test clip.
-        curve: What was logged while it trained.
     """
 
     predictions: pd.DataFrame
     facts: dict
     pictures: dict[str, np.ndarray]
-    curve: list[dict]
 
 
-def run(experiment: Experiment, folds: Sequence[Fold]) -> dict[Fold, list[dict]]:
-    """Train folds and write their files; returns their training curves."""
+def run(experiment: Experiment, folds: Sequence[Fold]) -> None:
+    """Train folds and write their files."""
     if experiment.config.stacked:
         outcomes = train_stack(experiment, folds)
     else:
         outcomes = [train(experiment, fold) for fold in folds]
     for fold, outcome in zip(folds, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
         fold.write(outcome.predictions, outcome.facts, outcome.pictures)
-    return {fold: outcome.curve for fold, outcome in zip(folds, outcomes, strict=True)}
 
 
 def train(experiment: Experiment, fold: Fold) -> Outcome:
@@ -138,6 +135,8 @@ def _outcomes(
 ) -> list[Outcome]:
     """What each fold gives, from what was trained just now."""
     facts = {
+        **experiment.origin,
+        "ended": round(time.time(), 3),
         "seconds": round((time.perf_counter() - start) / len(folds), 3),
         "stack": len(folds),
         "steps": steps,
@@ -151,9 +150,8 @@ def _outcomes(
     return [
         Outcome(
             _table(experiment, fold.name, held_out.honest[index], held_out.optimistic[index]),
-            {"fold": fold.name, **facts},
+            {"fold": fold.name, **facts, "curve": curves[index]},
             held_out.pictures[index],
-            curves[index],
         )
         for index, fold in enumerate(folds)
     ]

@@ -214,7 +214,7 @@ class Fold:
                 )
             if pictures:
                 store.write(self.file.with_suffix(".safetensors"), pictures)
-            write_text(self.file.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+            write_text(self.file.with_suffix(".json"), json.dumps(facts, default=float) + "\n")
 
     def read(self) -> pd.DataFrame:
         """The predictions.
@@ -227,14 +227,18 @@ class Fold:
             raise InputError(f"{self.file}: is not the result of this fold ({pool.faults[self.name]}); sweep again")
         return pool.table
 
-    def facts(self) -> dict:
-        """Those that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
+    def record(self) -> dict:
+        """All that was noted about its run, the training curve too; empty if the file is missing or damaged."""
         path = self.file.with_suffix(".json")
         try:
             content = json.loads(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else {}
         except (OSError, ValueError, RecursionError):
             content = {}
-        content = content if isinstance(content, dict) else {}
+        return content if isinstance(content, dict) else {}
+
+    def facts(self) -> dict:
+        """Those that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
+        content = self.record()
         numbers = {name: content.get(name) for name in ("seconds", "peak_memory_mb")}
         facts: dict = {name: n for name, n in numbers.items() if isinstance(n, int | float) and 0 <= n < 1e12}
         device = content.get("device")

@@ -1,6 +1,6 @@
 """A sweep: the folds of all cells and seeds that are not done go to the workers; then the scores are shown."""
 
-from collections import Counter
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from experiments.jobs import Job
 from experiments.plan import plan
 from experiments.progress import Display, count_done
 from experiments.results import Cell, Fold
-from experiments.tracking import Entry, Tracker
+from experiments.tracking import Request, Uploads
 from mer import InputError
 
 
@@ -75,13 +75,22 @@ def sweep(
     if submit and pending:
         submit(by_cell, pending, upload_pictures=upload_pictures)
         return 0
-    logged = asked if upload_pictures or tracking.is_trial() else pending  # again even where all is trained
-    pools = list(dict.fromkeys((fold.cell, fold.seed) for fold in logged))
-    with count_done(asked):
-        failures = _train_and_log(by_cell, pending, pools, devices, console, upload_pictures, part=bool(folds))
-    report.show(Path(jobs[0].results), console, list(by_cell))
-    if not folds:
-        console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
+    pools = tuple(dict.fromkeys((fold.cell, fold.seed) for fold in asked))
+    request = Request(
+        Path(jobs[0].results),
+        pools,
+        cache=Path(jobs[0].cache) if upload_pictures else None,
+        whole=bool(folds),  # of a part the scores are logged by who finds all folds done
+        measured=os.getpid() if pending else 0,
+    )
+    with Uploads(request, console) as uploads:
+        with count_done(asked):
+            failures = train(by_cell, pending, devices, console)
+        report.show(Path(jobs[0].results), console, list(by_cell))
+        if not folds:
+            console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
+        uploads.finish()
+    uploads.report()
     name_failures(failures, console)
     return 1 if failures else 0
 
@@ -109,63 +118,11 @@ def _named(experiment: Experiment, seeds: Sequence[int], names: Sequence[str]) -
     return [fold for fold in experiment.folds(seeds) if not names or fold.name in names]
 
 
-def _train_and_log(
-    experiments: Mapping[Cell, Experiment],
-    pending: Sequence[Fold],
-    pools: Sequence[tuple[Cell, int]],
-    devices: Sequence[str],
-    console: Console,
-    upload_pictures: bool,
-    part: bool,
-) -> list[tuple[Fold, Failure]]:
-    """Train the folds; log them, and the pooled scores of the cells and seeds in ``pools``.
-
-    Where they are part of a sweep, scores are logged by the process that finds all folds of the cell and seed done.
-    """
-    if not pools:
-        return []
-    configs = {cell: tracking.configuration(experiments[cell]) for cell, _ in pools}
-    left = Counter((fold.cell, fold.seed) for fold in pending)
-    begun = set()
-
-    with Tracker(next(iter(configs)).results) as tracker:
-
-        def log(kind: str, cell: Cell, seed: int, **more) -> None:
-            if kind == "begin" and (part or (cell, seed) in begun):
-                return
-            if kind == "sweep" and part and len(cell.done(seed)) < len(cell.folds):
-                return
-            begun.add((cell, seed))
-            if kind == "sweep" and upload_pictures:
-                more["cache"] = Path(experiments[cell].job.cache)
-            tracker.log(Entry(kind, cell, seed, configs[cell], **more))
-
-        def ended(fold: Fold, curve: list[dict] | None) -> None:
-            pool = fold.cell, fold.seed
-            log("begin", *pool)
-            if curve is not None:
-                log("fold", *pool, fold=fold.name, curve=curve)
-            left[pool] -= 1
-            if not left[pool]:
-                log("sweep", *pool)
-
-        for fold in pending[:1]:
-            log("begin", fold.cell, fold.seed)
-        failures = train(experiments, pending, devices, console, ended)
-        for cell, seed in pools:
-            if (cell, seed) not in begun:
-                log("sweep", cell, seed)
-    if tracker.problem:
-        console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
-    return failures
-
-
 def train(
     experiments: Mapping[Cell, Experiment],
     pending: Sequence[Fold],
     devices: Sequence[str],
     console: Console,
-    ended: Callable[[Fold, list[dict] | None], None] = lambda fold, curve: None,
 ) -> list[tuple[Fold, Failure]]:
     """Train folds in the workers of some devices.
 
@@ -174,7 +131,6 @@ def train(
         pending: What has no file yet.
         devices: One worker each, see ``workers.run``.
         console: Where the progress is shown.
-        ended: Called with every fold that has ended and with its training curve, None if it failed.
 
     Returns:
         Those that failed in every try, and why.
@@ -186,11 +142,7 @@ def train(
             _, _, folds = work[index]
             lost = [isinstance(outcome, Failure) and not fold.is_done for fold in folds]
             display.advance(folds, lost)
-            for fold, failed in zip(folds, lost, strict=True):
-                curve = [] if isinstance(outcome, Failure) else outcome.get(fold, [])
-                if failed:
-                    failures.append((fold, outcome))
-                ended(fold, None if failed else curve)
+            failures += [(fold, outcome) for fold, failed in zip(folds, lost, strict=True) if failed]
     return failures
 
 

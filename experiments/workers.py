@@ -96,23 +96,19 @@ def folds_per_task(experiment: "Experiment", folds: int, workers: int) -> int:
     return min(share, ON_A_CPU) if experiment.job.accelerator == "cpu" else share
 
 
-def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> dict["Fold", list[dict]]:
-    """What a worker does: train folds, in stacks as large as memory allows, and write their files.
-
-    Returns:
-        The training curve of each fold that had no file yet.
-    """
+def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> None:
+    """What a worker does: train folds that have no file yet, in stacks as large as memory allows, and write them."""
     import torch
 
     from experiments.fold import run as train
 
-    experiment, curves = latest_experiment(job, config), {}
+    experiment = latest_experiment(job, config)
     stacked = experiment.config.stacked
     waiting = [fold for fold in folds if not fold.is_done]
     size = job.stack_size or (largest_stack(experiment, waiting) if stacked and len(waiting) > 2 else 2)
     while waiting:
         try:
-            curves |= train(experiment, waiting[:size])
+            train(experiment, waiting[:size])
         except torch.OutOfMemoryError:
             if not stacked or min(size, len(waiting)) <= 2:
                 raise
@@ -122,7 +118,6 @@ def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> dict[
         if torch.cuda.is_available():
             gc.collect()  # what was trained, or the error that holds its tensors, is gone here
             torch.cuda.empty_cache()
-    return curves
 
 
 def fit(job: "Job", config: "Namespace", seeds: Sequence[int]) -> list[dict]:

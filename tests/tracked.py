@@ -1,4 +1,4 @@
-"""A small sweep, and what is logged of it on W&B, read back."""
+"""A small sweep, and what an offline run of it on W&B says, read back."""
 
 import json
 from pathlib import Path
@@ -7,32 +7,12 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
 
 from experiments.cli import main
-from experiments.results import Cell
-from experiments.tracking import Entry, Tracker
-
-KEY = "0123456789abcdef" * 3
-CONFIG = {"recipe": "quick", "versions": {}}
 
 
 def sweep(root: Path, results: Path, *more: str) -> int:
     """Train STSTNet on three folds of flow maps for 12 steps."""
     start = ["sweep", "--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--results", str(results)]
     return main([*start, "--trainer.max_steps=12", "--data.batch_size=8", *more])
-
-
-def log(results: Path, *entries: Entry) -> Tracker:
-    """Log some entries, and wait until they are."""
-    with Tracker(results) as tracker:
-        for entry in entries:
-            tracker.log(entry)
-    return tracker
-
-
-def everything(cell: Cell) -> list[Entry]:
-    """What a sweep logs of one seed."""
-    curve = [{"step": 1, "epoch": 0, "train/loss": 1.0}]
-    folds = [Entry("fold", cell, 0, CONFIG, fold=fold, curve=curve) for fold in cell.folds]
-    return [Entry("begin", cell, 0, CONFIG), *folds, Entry("sweep", cell, 0, CONFIG)]
 
 
 def read_run(folder: Path) -> dict:

@@ -18,12 +18,12 @@ from safetensors.numpy import save
 from data_modules.cache.store import write_text
 from data_modules.processes.pool import Failure
 from data_modules.processes.whole_files import remove_abandoned, temporary, writing
-from experiments import tracking, workers
+from experiments import workers
 from experiments.experiment import Experiment
 from experiments.fitting import card
 from experiments.jobs import Job
 from experiments.results import Cell, cells
-from experiments.tracking import Entry, Tracker
+from experiments.tracking import ModelRun, Request, Uploads
 from mer import InputError, __version__
 from mer.model_folder import read_config, revisions
 from mer.trained import Model
@@ -94,13 +94,13 @@ def _export(experiment: Experiment, file: Path) -> float:
 
 
 def _log(fits: Sequence[Fit], seeds: Sequence[int], console: Console, registry: str) -> None:
-    """Log models as artifacts of W&B, offline where there is no key."""
-    with Tracker(Path(fits[0][0].job.results)) as tracker:
-        for experiment, cell, folder in fits:
-            config = tracking.configuration(experiment)
-            tracker.log(Entry("model", cell, min(seeds), config, model=folder.resolve(), registry=registry))
-    if tracker.problem:
-        console.print(tracker.problem, style="yellow", highlight=False, soft_wrap=True)
+    """Log models as artifacts of W&B."""
+    models = tuple(
+        ModelRun.of(cell, min(seeds), folder.resolve(), experiment, registry) for experiment, cell, folder in fits
+    )
+    with Uploads(Request(Path(fits[0][0].job.results), models=models), console) as uploads:
+        uploads.finish(limit=float("inf"))
+    uploads.report()
 
 
 def _train(fits: Sequence[Fit], seeds: Sequence[int], devices: Sequence[str]) -> None:

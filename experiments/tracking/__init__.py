@@ -1,6 +1,8 @@
-"""Weights & Biases: one run per fold and one per cell and seed, grouped by cell; offline where there is no key."""
+"""Weights & Biases: runs made from the results folder, one per fold and one per cell and seed, grouped by cell."""
 
-from experiments.tracking.runs import Entry, check_trial, configuration, group_name, is_trial
-from experiments.tracking.tracker import Tracker, sync
+from experiments.tracking.runs import ModelRun, group_name
+from experiments.tracking.session import Request
+from experiments.tracking.trials import check_trial, is_trial
+from experiments.tracking.uploads import Uploads, sync
 
-__all__ = ["Entry", "Tracker", "check_trial", "configuration", "group_name", "is_trial", "sync"]
+__all__ = ["ModelRun", "Request", "Uploads", "check_trial", "group_name", "is_trial", "sync"]

@@ -4,15 +4,17 @@ Its specification is a ``Report`` of wandb-workspaces (the optional extra ``dash
 only ``upload`` needs one.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_modules.cache.store import write_text
 from experiments.results import Cell, cells
 from experiments.tracking import group_name
-from experiments.tracking.tracker import check_key
+from experiments.tracking.server import NO_KEY, NoKey, connect, reason, without_reports
 from mer import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ NOTE = (
 
 
 def upload(results: Path) -> str:
-    """Put the page on W&B.
+    """Put the page of a results folder on W&B, in the place of the one that was made of it before.
 
     Returns:
         Its address.
@@ -39,6 +41,7 @@ def upload(results: Path) -> str:
     compared = [cell for cell in cells(results) if cell.seeds()]
     if not compared:
         raise InputError(f"{results}: holds nothing to compare; run `make sweep` first, or name another with --results")
+    os.environ |= without_reports(dict(os.environ))
     try:
         import wandb
         import wandb_workspaces.reports.v2  # noqa: F401  # pyright: ignore[reportMissingImports]
@@ -47,14 +50,34 @@ def upload(results: Path) -> str:
             f"`mer dashboard` needs wandb-workspaces ({error}): install the extra, "
             ".venv/bin/uv pip install --python .venv/bin/python wandb-workspaces"
         ) from error
-    check_key(end=". `make report` compares without an account.")
-    project = os.environ.get("WANDB_PROJECT") or "mer"
+    own = wandb.setup().settings
     try:
-        entity = os.environ.get("WANDB_ENTITY") or wandb.Api(timeout=20).default_entity
-        page = specification(compared, entity, project)
-        page.save()
+        entity = own.entity or connect(own).default_entity
+        return _save(specification(compared, entity, own.project or "mer"), results / "wandb" / "dashboard.json")
+    except NoKey:
+        raise InputError(f"{NO_KEY}. `make report` compares without an account.") from None
     except Exception as error:  # of many kinds: wandb's, requests', GraphQL's
-        raise InputError(f"Weights & Biases did not take the dashboard: {str(error)[:300]}") from error
+        raise InputError(f"Weights & Biases did not take the dashboard: {reason(error)}") from error
+
+
+def _save(page: "Report", file: Path) -> str:
+    """Save a page, under the id that a file has where there is one, and read it back; returns its address."""
+    import wandb
+    import wandb_workspaces.reports.v2 as wr  # pyright: ignore[reportMissingImports]
+
+    where = f"{wandb.setup().settings.base_url}/{page.entity}/{page.project}"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    page.id = known.get(where, "")
+    try:
+        page.save()
+    except Exception:
+        if not page.id:
+            raise
+        page.id = ""  # it was deleted
+        page.save()
+    write_text(file, json.dumps({**known, where: page.id}))
+    if len(wr.Report.from_url(page.url).blocks) != len(page.blocks):
+        raise ConnectionError(f"{page.url} is not what was sent")
     return page.url
 
 

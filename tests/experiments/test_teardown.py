@@ -54,7 +54,7 @@ def spoil(monkeypatch):
 
 def assert_same(outcome: Outcome, expected: Outcome) -> None:
     assert outcome.predictions.equals(expected.predictions)
-    assert outcome.curve == expected.curve
+    assert outcome.facts["curve"] == expected.facts["curve"]
     assert outcome.pictures.keys() == expected.pictures.keys()
     assert all((outcome.pictures[name] == maps).all() for name, maps in expected.pictures.items())
 

@@ -1,12 +1,14 @@
-"""A sweep that many tests read, trained once per test process."""
+"""A sweep that many tests read, trained once per test process, and a server to upload it to."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.results import Cell, cells
-from tests.tracked import KEY, read_runs, sweep
+from tests.stand_in import KEY, StandIn
+from tests.tracked import read_runs, sweep
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +18,6 @@ def swept(flow_maps, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_API_KEY", KEY)
         patch.setenv("WANDB_MODE", "offline")
-        patch.setenv("WANDB_X_STATS_SAMPLING_INTERVAL", "0.1")
         assert sweep(flow_maps, results, "--seeds", "0,1") == 0
     return results
 
@@ -28,10 +29,19 @@ def logged(swept) -> list[dict]:
 
 @pytest.fixture
 def copied(swept, tmp_path) -> Cell:
-    """The same results without what was logged, to spoil."""
-    shutil.copytree(swept, tmp_path / "results", ignore=shutil.ignore_patterns("wandb"))
+    """The same results, one seed of them, without what was logged; to spoil."""
+    shutil.copytree(swept, tmp_path / "results", ignore=shutil.ignore_patterns("wandb", "seed1"))
     (cell,) = cells(tmp_path / "results")
     return cell
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[StandIn]:
+    """A W&B server, for which there is a key."""
+    with StandIn() as stand_in:
+        monkeypatch.setenv("WANDB_BASE_URL", stand_in.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield stand_in
 
 
 @pytest.fixture

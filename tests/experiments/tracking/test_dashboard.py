@@ -1,5 +1,7 @@
 import importlib.util
+import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +10,6 @@ from experiments.cli import main
 from experiments.results import Cell, Fold
 from experiments.tracking import group_name
 from experiments.tracking.dashboard import specification
-from tests.tracked import KEY
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None, reason="needs the extra `dashboard`"
@@ -98,12 +99,27 @@ def test_a_missing_key_is_named(capsys, compared):
     assert "wandb login" in error and "WANDB_API_KEY" in error
 
 
-@needs_the_extra
-def test_a_refusal_is_named(capsys, compared, monkeypatch):
-    def refuse(**settings):
-        raise ConnectionError("no such host")
+def upload(results: Path) -> subprocess.CompletedProcess:
+    """The command in a process of its own: wandb reads its settings once."""
+    command = [sys.executable, "-m", "experiments.cli", "dashboard", "--results", str(results)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr("wandb.Api", refuse)
-    error = complaint(capsys, "--results", str(compared[0].results))
-    assert "did not take the dashboard" in error and "no such host" in error
+
+@needs_the_extra
+def test_a_folder_has_one_page_which_is_updated(compared, server):
+    results = compared[0].results
+    first, again = upload(results), upload(results)
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    (page,) = server.views.values()
+    assert f"dashboard: {server.url}/lab/mer/reports/" in again.stdout and page["projectName"] == "mer"
+    assert all(group_name(cell) in page["spec"] for cell in compared)
+    server.views.clear()
+    assert upload(results).returncode == 0 and len(server.views) == 1
+
+
+@needs_the_extra
+def test_a_server_that_fails_is_named(compared, server):
+    server.fault = lambda *_: 500
+    done = upload(compared[0].results)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"did not take the dashboard: {server.url} answers with error 500" in done.stderr

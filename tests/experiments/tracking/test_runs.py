@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
+from rich.console import Console
 
 from data_modules.cache import store
 from experiments import jobs, report
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, commit
 from experiments.report.scores import KINDS
 from experiments.results import Fold, cells
-from experiments.tracking import Entry, configuration
-from experiments.tracking.runs import commit, run_id
-from experiments.tracking.tracker import unsent
+from experiments.tracking import Request, Uploads
+from experiments.tracking.runs import FoldRun, PooledRun, configuration, run_id
 from mer.evaluation import scoring
-from tests.tracked import CONFIG, KEY, log, read_run, read_runs
+from tests.stand_in import KEY
+from tests.tracked import read_runs
 
 
 def table(run: dict, name: str) -> pd.DataFrame:
@@ -33,8 +35,8 @@ def test_every_fold_and_every_seed_is_a_run_of_its_cell(logged, swept):
     (cell,) = cells(swept)
     assert {run["run"].run_group for run in logged} == {f"flow_maps-megc2019-loso-ststnet-{cell.digest}"}
     assert {run["run"].project for run in logged} == {"mer"}
-    folds = [("fold", run_id(cell, seed, fold), seed, fold) for seed in (0, 1) for fold in cell.folds]
-    pools = [("sweep", run_id(cell, seed), seed, None) for seed in (0, 1)]
+    folds = [("fold", run_id(FoldRun(Fold(cell, fold, seed))), seed, fold) for seed in (0, 1) for fold in cell.folds]
+    pools = [("sweep", run_id(PooledRun(cell, seed)), seed, None) for seed in (0, 1)]
     runs = [
         (run["run"].job_type, run["run"].run_id, run["config"]["seed"], run["config"].get("fold")) for run in logged
     ]
@@ -128,8 +130,10 @@ def test_pictures_are_logged_when_asked_for(copied, tmp_path, monkeypatch):
     clips.loc[0, "cached"] = "one.safetensors"
     clips.to_csv(copied.folder / "clips.csv", index=False)
 
-    assert not log(copied.results, Entry("sweep", copied, 0, CONFIG, cache=tmp_path / "cache")).problem
-    (run,) = read_runs(copied.results)
+    with Uploads(Request(copied.results, ((copied, 0),), cache=tmp_path / "cache"), Console()) as uploads:
+        uploads.finish()
+    assert not uploads.problem and not uploads.left
+    (run,) = of(read_runs(copied.results), "sweep")
     (stored,) = [item for item in run["artifacts"] if item.type == "run_table" and item.name.endswith("-clips")]
     places = {entry.path: Path(entry.local_path) for entry in stored.manifest.contents}
     content = json.loads(places["clips.table.json"].read_text())
@@ -140,22 +144,10 @@ def test_pictures_are_logged_when_asked_for(copied, tmp_path, monkeypatch):
     assert len({places[image["path"]].read_bytes() for image in rows["attention"][:12]}) == 12
 
 
-def test_logging_again_takes_the_place_of_the_run(copied, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    folder = copied.results / "wandb"
-    log(copied.results, Entry("sweep", copied, 0, CONFIG))
-    (first,) = folder.glob("offline-run-*")
-    first = first.rename(first.with_name(first.name.replace("offline-run-2", "offline-run-1")))  # long ago
-    log(copied.results, Entry("sweep", copied, 0, CONFIG))
-    (second,) = set(folder.glob("offline-run-*")) - {first}
-    assert read_run(first)["run"].run_id == read_run(second)["run"].run_id
-    assert unsent(copied.results) == [second]
-
-
 def test_the_commit_is_that_of_the_file_or_nothing(tmp_path):
     file = tmp_path / "tracking.py"
     file.write_text("first")
-    assert commit(file) is None
+    assert commit.__wrapped__(file) is None
 
     def git(*arguments: str) -> str:
         person = ("-c", "user.name=a", "-c", "user.email=a@b")
@@ -163,15 +155,21 @@ def test_the_commit_is_that_of_the_file_or_nothing(tmp_path):
         return done.stdout.strip()
 
     git("init")
-    assert commit(file) is None  # a checkout of something else
+    assert commit.__wrapped__(file) is None  # a checkout of something else
     git("add", ".")
     git("commit", "-m", "first")
-    assert commit(file) == git("rev-parse", "HEAD")
+    assert commit.__wrapped__(file) == git("rev-parse", "HEAD")
     file.write_text("second")
-    assert commit(file) == git("rev-parse", "HEAD") + "-dirty"
+    assert commit.__wrapped__(file) == git("rev-parse", "HEAD") + "-dirty"
 
 
 def test_the_configuration_names_no_folder(flow_maps, tmp_path):
     job = jobs.Job("flow_maps", "ststnet", root=str(flow_maps), results=str(tmp_path), cache=str(tmp_path / "cache"))
-    text = json.dumps(configuration(Experiment(job)))
-    assert str(flow_maps) not in text and str(tmp_path) not in text
+    experiment = Experiment(job)
+    config = yaml.safe_load(experiment.yaml)
+    config["model"]["own"] = [{"weights": "/somewhere/else"}, "~/mine", "kept"]
+    config["data"]["init_args"]["faces"] = "beside/it"
+    content = configuration(experiment.cell, config, {**experiment.origin, "path_arguments": ["root", "faces"]})
+    text = json.dumps(content)
+    assert not [place for place in (str(flow_maps), str(tmp_path), "/somewhere", "~", "beside/it") if place in text]
+    assert content["configuration"]["model"]["own"] == [{}, "kept"]

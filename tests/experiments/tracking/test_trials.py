@@ -8,7 +8,7 @@ import yaml
 from experiments import jobs, report
 from experiments.cli import main
 from experiments.results import Cell, Fold, cells
-from experiments.tracking.runs import seed_scores
+from experiments.tracking.figures import seed_scores
 from tests.tracked import read_runs, sweep
 
 

@@ -87,5 +87,5 @@ def test_a_recorded_stack_learns_what_a_stack_learns(model, flow_maps, monkeypat
     replays, record = [], Cuda.CUDAGraph.replay
     monkeypatch.setattr(Cuda.CUDAGraph, "replay", lambda graph: replays.append(record(graph)))
     for recorded, expected in zip(outcomes(), plain, strict=True):
-        assert recorded.predictions.equals(expected.predictions) and recorded.curve == expected.curve
+        assert recorded.predictions.equals(expected.predictions) and recorded.facts["curve"] == expected.facts["curve"]
     assert len(replays) == 6 - WARM_UP

@@ -1,0 +1,69 @@
+"""Marks say which runs the server has confirmed: a small file for each in ``results/wandb/logged``.
+
+A mark is locked while its run is logged, so no two processes log one run at once. Marks may be deleted at any time: the
+ids of runs follow from the results, and a run that is there already is continued, not doubled.
+"""
+
+import fcntl
+import json
+from pathlib import Path
+
+from experiments.tracking.runs import Run
+
+BUSY = "another process is logging it"
+
+
+class Mark:
+    """The mark of a run.
+
+    Args:
+        results: The results folder.
+        run: The run.
+        where: The server and project, or that it is offline.
+
+    Attributes:
+        id: Id of the run that was logged there; empty if there is none.
+        number: What its id was made with, see ``runs.run_id``.
+        parts: What was logged.
+    """
+
+    def __init__(self, results: Path, run: Run, where: str):
+        names = "-".join((*run.cell.names.values(), f"seed{run.seed}", run.kind, run.label))
+        self.file, self.where = results / "wandb" / "logged" / f"{names}.json", where
+        self.id, self.number, self.parts = "", 0, []
+        self.read()
+
+    def read(self) -> None:
+        """Read it again; a damaged one says nothing."""
+        try:
+            content = json.loads(self.file.read_text())
+            if content["where"] == self.where:
+                self.id, self.number, self.parts = content["id"], int(content["number"]), list(content["parts"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def claim(self) -> None:
+        """Lock it until ``close``, and read it again.
+
+        Raises:
+            ConnectionError: If another process has done so.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.open = self.file.open("a")
+        try:
+            fcntl.flock(self.open, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.open.close()
+            raise ConnectionError(BUSY) from None
+        except OSError:  # a file system without locks
+            pass
+        self.read()
+
+    def write(self, run_id: str, number: int, parts: list[str]) -> None:
+        """Note that a run is confirmed."""
+        self.open.truncate(0)
+        self.open.write(json.dumps({"where": self.where, "id": run_id, "number": number, "parts": parts}))
+
+    def close(self) -> None:
+        """Unlock it."""
+        self.open.close()

@@ -1,0 +1,155 @@
+"""Runs are uploaded by processes of their own, so that nothing that goes wrong there harms the sweep.
+
+A refused key, a network that swallows everything, a full disk or a kill cost one message and a few seconds. What is
+not confirmed then is uploaded by the next sweep, or by ``mer sync``: all that they need lies in the results folder.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from uuid import uuid4
+
+from rich.console import Console
+
+from data_modules.processes import pool
+from experiments.results import cells
+from experiments.tracking.server import NO_KEY
+from experiments.tracking.session import Request, serve
+from mer import InputError
+
+LIMIT = 120.0  # seconds that a sweep waits for its uploads at its end, in all
+STARTING = 60.0  # seconds that a process may take to start: it waits for its server to import torch
+PATIENCE = 15.0  # seconds without a run that is done
+PATIENCE_WITH_FILES = 300.0  # the same for a model, or where someone asked for an upload of pictures
+SHARE = 40  # runs that are worth another process
+PROCESSES = 3  # at most: in each of them, wandb begins one run after the other
+SILENCE = 2.0  # seconds before it is said what goes on
+
+
+class Uploads:
+    """The uploads of what is in a results folder; never raises what goes wrong there.
+
+    Args:
+        request: What is to be logged.
+        console: Where it is said what goes on.
+
+    Attributes:
+        left: Runs that are not confirmed, and why.
+        problem: Why there was an end before all were tried; empty if there was not.
+        has_key: False if a key for W&B was needed and there is none.
+    """
+
+    def __init__(self, request: Request, console: Console):
+        self.request, self.console = request, console
+        self.left: list[str] = []
+        self.problem = ""
+        self.has_key = True
+        self.waiting: int | None = None  # runs
+        self.processes: dict[Connection, tuple[BaseProcess, Path]] = {}
+        self.first = self._start()
+
+    def __enter__(self) -> "Uploads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection, (process, temporary) in self.processes.items():
+            process.kill()
+            process.join()
+            connection.close()
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def finish(self, limit: float = LIMIT) -> None:
+        """Wait until all is uploaded, no run has been for too long or the time is over; Ctrl-C ends the waiting only.
+
+        Args:
+            limit: Seconds.
+        """
+        try:
+            self.first.send("end")
+            self._wait(limit)
+        except KeyboardInterrupt:
+            self.problem = "interrupted"
+        except (OSError, EOFError):
+            self.problem = "its process died"
+
+    def report(self) -> None:
+        """Say in a line what is not uploaded, and why."""
+        if not self.has_key:
+            self._print("Weights & Biases has no key here; after `wandb login`, `make sync` shows these runs there")
+        elif self.problem or self.left:
+            many = f"{len(self.left) or self.waiting or 'some'} runs are not uploaded"
+            why = self.problem or self.left[0]
+            self._print(
+                f"Weights & Biases failed, {many} ({why}); the results are complete, `make sync` uploads the rest"
+            )
+
+    def _start(self) -> Connection:
+        connection, theirs = pool.CONTEXT.Pipe()
+        temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")  # its own: wandb leaves much behind in it
+        process = pool.start(serve, theirs, self.request, dict(os.environ), temporary)
+        theirs.close()
+        self.processes[connection] = process, temporary
+        return connection
+
+    def _wait(self, limit: float) -> None:
+        start = advanced = time.monotonic()
+        said, patience = False, STARTING
+        while True:
+            now = time.monotonic()
+            if now > advanced + patience:
+                self.problem = "no answer for too long"
+                return
+            if now > start + limit:
+                self.problem = f"{limit:.0f} s are over"
+                return
+            if self.waiting and not said and now > start + SILENCE:
+                said = True
+                self._print(f"Weights & Biases: uploading {self.waiting} runs; Ctrl-C is safe: `make sync` goes on")
+            if not wait([self.first], timeout=0.2):
+                continue
+            kind, news = self.first.recv()
+            if kind == "left":
+                advanced = now if self.waiting is None or news < self.waiting else advanced
+                self.waiting = news
+                patience = PATIENCE_WITH_FILES if self.request.cache or self.request.models else PATIENCE
+                while len(self.processes) < min(PROCESSES, news // SHARE):
+                    self._start().send("end")
+            elif kind == "say":
+                self._print(news)
+            else:
+                self.left, self.problem = (news, "") if kind == "end" else ([], news)
+                self.has_key = kind != "no key"
+                return
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+def sync(results: Path, console: Console) -> int:
+    """Upload every run that is not confirmed yet, whatever W&B's settings say about being offline.
+
+    Returns:
+        Exit status: 0, or 1 if some are not confirmed; they are named.
+
+    Raises:
+        InputError: If there is no key.
+    """
+    pools = tuple((cell, seed) for cell in cells(results) for seed in cell.seeds())
+    with Uploads(Request(results, pools, online=True), console) as uploads:
+        uploads.finish(limit=float("inf"))
+    if not uploads.has_key:
+        raise InputError(NO_KEY)
+    for run in uploads.left:
+        console.print(run, highlight=False, soft_wrap=True, markup=False)
+    if uploads.left or uploads.problem:
+        uploads.report()
+        return 1
+    if uploads.waiting is None:
+        console.print(f"nothing to upload: every run of {results} is on Weights & Biases, or there is none")
+    else:
+        console.print(f"every run of {results} is on Weights & Biases now")
+    return 0
