@@ -238,7 +238,7 @@ def settings(run: Run) -> dict[str, Any]:
         "group": group_name(cell),
         "job_type": run.kind,
         "name": f"{cell.model} seed{run.seed} {run.label}",
-        "tags": [cell.dataset, cell.protocol, cell.names["split"], cell.model, str(config["recipe"])],
+        "tags": [cell.dataset, cell.protocol[:64], cell.names["split"], cell.model, str(config["recipe"])],
         "config": {**config, "seed": run.seed},
     }
 
