@@ -11,7 +11,7 @@ import data_modules
 from experiments import fold, workers
 from experiments.cli import main
 from experiments.experiment import Experiment
-from experiments.fold import train, train_stack
+from experiments.fold import fit, train, train_stack
 from experiments.jobs import Job
 from experiments.results import Fold
 from mer import InputError
@@ -111,6 +111,17 @@ def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
         for part in parts:
             for slot, outcome in zip(part, train_stack(chosen, part), strict=True):
                 assert outcome.predictions.equals(whole[slot].predictions)
+
+
+@pytest.mark.parametrize("model", ["ahmsa_net", "ststnet"])
+def test_neither_size_nor_order_of_a_stack_changes_a_bit_of_the_weights(root, monkeypatch, model):
+    """Widths of the recipe: weights of 3, 9 and 18 numbers, which fill no vector of a CPU."""
+    monkeypatch.delitem(SMALL, model)
+    chosen = experiment(root, model, "--stacked=true", clips=32, steps=10)
+    whole = fit(chosen, range(8))
+    for seeds in ([1, 0], [5, 2, 7, 4]):
+        for seed, weights in zip(seeds, fit(chosen, seeds), strict=True):
+            assert [name for name in weights if (weights[name] != whole[seed][name]).any()] == []
 
 
 @pytest.mark.parametrize("clips", [1, 8, 10, 16, 32, 33, 64, 256])

@@ -15,6 +15,9 @@ from mer.models import Network
 NUMBERS_PER_DRAW = 1 << 18
 """Random numbers of a slot drawn at once, where a step needs fewer: each draw is a kernel launch per slot."""
 
+ALIGNMENT = 16
+"""Numbers, 64 bytes of float32, from which on memory counts as aligned for every CPU."""
+
 MASK_DIMENSIONS = {nn.Dropout: None, nn.Dropout1d: 2, nn.Dropout2d: 2, nn.Dropout3d: 2, DropPath: 1}
 """Modules that draw a random mask, and over how many leading dimensions of their input it varies; None for all."""
 
@@ -87,6 +90,66 @@ class StackedBatchNorm(nn.BatchNorm2d):
         return _BatchNormFunction.apply(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
+class _SlotProducts(torch.autograd.Function):
+    """Products of rows (F, N, C) and weights (F, C', C): (F, N, C').
+
+    A product of matrices rounds its sums by where its output lies in memory, counted in vectors of a few numbers. Here
+    the gradient of each slot's weight begins at a multiple of ``ALIGNMENT``, as that of the first slot always does.
+    """
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor, weight: Tensor) -> Tensor:
+        """The products of all slots."""
+        ctx.save_for_backward(x, weight)
+        return x @ weight.mT
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The gradients of rows and weights."""
+        x, weight = ctx.saved_tensors
+        size = weight[0].numel()
+        places = x.new_empty(len(x), -(-size // ALIGNMENT) * ALIGNMENT)[:, :size]
+        transposed = torch.bmm(x.mT, gradient, out=places.view_as(weight.mT))  # (F, C, C')
+        return gradient @ weight if ctx.needs_input_grad[0] else None, transposed.mT
+
+
+class _LinearFunction(torch.autograd.Function):
+    """A linear layer without bias that ``vmap`` turns into ``_SlotProducts``."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        """The layer of one slot; it has no gradient."""
+        return F.linear(x, weight)
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple, output: Tensor) -> None:
+        """Keep nothing: autograd sees the products inside ``vmap``."""
+
+    @staticmethod
+    def vmap(info: object, dimensions: tuple, x: Tensor, weight: Tensor) -> tuple[Tensor, int]:
+        """The layers of all slots."""
+        x = x.expand(info.batch_size, *x.shape) if dimensions[0] is None else x.movedim(dimensions[0], 0)  # (F, ..., C)
+        return _SlotProducts.apply(x.flatten(1, -2), weight).unflatten(1, x.shape[1:-1]), 0
+
+
+def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer inside ``vmap``, for x (..., C) and weight (C', C); a slot's gradient depends on no other slot.
+
+    A GPU rounds alike in every slot. So do a CPU's functions for bfloat16.
+    """
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or weight.numel() % ALIGNMENT == 0:
+        return F.linear(x, weight, bias)
+    product = _LinearFunction.apply(x, weight)
+    return product if bias is None else product + bias
+
+
+class StackedLinear(nn.Linear):
+    """Replaces a linear layer in a stack."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return stacked_linear(x, self.weight, self.bias)
+
+
 class StackedPointwiseConv(nn.Conv2d):
     """Replaces a 1x1 convolution in a stack: on maps of one pixel it is a linear layer.
 
@@ -95,7 +158,7 @@ class StackedPointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] == (1, 1):
-            return F.linear(x[..., 0, 0], self.weight[..., 0, 0], self.bias)[..., None, None]  # (B, C', 1, 1)
+            return stacked_linear(x[..., 0, 0], self.weight[..., 0, 0], self.bias)[..., None, None]  # (B, C', 1, 1)
         return super().forward(x)
 
 
@@ -131,6 +194,8 @@ class StackedNetwork(Network):
             if type(module) is nn.Conv2d and (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1):
                 sizes, biased = (module.in_channels, module.out_channels, 1, module.stride), module.bias is not None
                 self._replace(name, StackedPointwiseConv(*sizes, bias=biased))
+            if type(module) is nn.Linear:
+                self._replace(name, StackedLinear(module.in_features, module.out_features, module.bias is not None))
             if type(module) in MASK_DIMENSIONS:
                 rate = module.drop_prob if isinstance(module, DropPath) else module.p
                 self._replace(name, MaskedDropout(rate, MASK_DIMENSIONS[type(module)], self.mask_source))

@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import torch
 from lightning import Callback, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.functional import pad
 from torch.optim import Optimizer
 
 from mer.models import Batch
@@ -75,6 +76,7 @@ class StackedTask(LightningModule):
         self.task.network = network
         self.noise = noise
         self.step = RecordedStep(self._step)
+        self.filled_up: list[tuple[nn.Parameter, nn.Parameter]] = []  # weights, and what the optimiser has for them
         self.class_weights: Tensor | None = None
         self.losses: list[tuple[int, Tensor]] = []
         self.curve: list[tuple[int, list[float]]] = []
@@ -119,6 +121,10 @@ class StackedTask(LightningModule):
             losses = slot_losses(logits, inputs["target"], self.class_weights)  # (F,)
         with batch_invariant(), torch.autocast(kind, enabled=False):
             losses.sum().backward()
+        for weight, whole in self.filled_up:
+            if weight.grad is not None:
+                whole.grad = pad(weight.grad.flatten(), (0, whole.numel() - weight.numel()))
+                weight.grad = whole.grad[: weight.numel()].view_as(weight)
         return losses.detach()
 
     def on_train_end(self) -> None:
@@ -166,9 +172,14 @@ class StackedTask(LightningModule):
         return self.task.configure_callbacks()
 
     def configure_optimizers(self) -> dict:
-        """The task's optimiser on the stacked weights: AdamW is element-wise, hence independent for each slot."""
+        """The task's optimiser on the stacked weights: AdamW is element-wise, hence independent for each slot.
+
+        On a CPU it gets weights without a rest, see ``CPU_CHUNK``: the fused AdamW rounds a rest in another way.
+        """
         weights = dict(self.network.slots.named_parameters())
-        groups = [{**group, "params": [weights[name] for name in group["params"]]} for group in self.param_groups]
+        whole = {name: fill_up(weight) for name, weight in weights.items()} if self.device.type == "cpu" else weights
+        self.filled_up = [(weight, whole[name]) for name, weight in weights.items() if whole[name] is not weight]
+        groups = [{**group, "params": [whole[name] for name in group["params"]]} for group in self.param_groups]
         return self.task.optimizer_config(groups)
 
     def configure_gradient_clipping(
@@ -188,6 +199,16 @@ class StackedTask(LightningModule):
         factors = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+
+
+def fill_up(weight: nn.Parameter) -> nn.Parameter:
+    """Move a weight into memory of a multiple of ``CPU_CHUNK`` numbers, 0 at the end, and return all of it, flat."""
+    size = weight.numel()
+    if size % CPU_CHUNK == 0:
+        return weight
+    whole = pad(weight.detach().flatten(), (0, -size % CPU_CHUNK))
+    weight.data = whole[:size].view_as(weight)
+    return nn.Parameter(whole, weight.requires_grad)
 
 
 @contextmanager
