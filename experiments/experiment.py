@@ -16,6 +16,7 @@ from experiments.configuration import ALONE, ELSEWHERE, parse, resolved
 from experiments.jobs import Job, load_class
 from experiments.results import Cell, Fold
 from mer import InputError, __version__
+from mer.training import stacked_task
 from mer.training.stacked_task import StackedTask
 from mer.training.task import Task
 
@@ -73,7 +74,7 @@ class Experiment:
                 "model": config["model"],
                 "data": config["data"],
                 "trainer": {name: value for name, value in config["trainer"].items() if name not in ELSEWHERE},
-                "stacked": config["stacked"],
+                "stacked": config["stacked"] and stacked_task.REVISION,
                 "revisions": {"data": self.data.revision, "network": network.revision},
                 "fingerprint": self.data.fingerprint,
             }

@@ -203,7 +203,7 @@ class AHMSANet(Network):
     """
 
     shows_attention = True
-    revision = 4  # weights of a stack round alike in every slot
+    revision = 3  # a correction of the flow map, read by a hidden layer
 
     def __init__(
         self,

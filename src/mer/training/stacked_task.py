@@ -26,6 +26,9 @@ from mer.training.task import Task
 # On a CPU attention has no rule for stacks, and its loop over the slots costs nothing there.
 warnings.filterwarnings("ignore", message="There is a performance drop.*scaled_dot_product", category=UserWarning)
 
+REVISION = 2
+"""Part of the digest of stacked recipes: raised by hand when a stack of any network gives other weights than before."""
+
 CURVE_INTERVAL = 10
 """Steps between two points of a loss curve."""
 
