@@ -108,7 +108,7 @@ class FlowDataModule:
         for name in (split, outer_split):
             protocols.check_split(name)
         if outer_split != "loso" and not outer_fold:
-            raise InputError(f"outer split '{outer_split}' leaves nobody out yet: name a fold, --data.outer_fold")
+            raise InputError(f"outer split '{outer_split}' leaves nobody out: name a fold of it with --data.outer_fold")
         self.store: dict[str, Tensor] = {}
         self.selection = Selection(self)  # a new one after ``prepare_data``, which may leave clips out
         self.fold, self.seed = "", 0

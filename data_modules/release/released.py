@@ -95,10 +95,15 @@ class ReleasedDataModule(VideoDataModule):
         lines = [f"frames in {self.release.folder}"]
         for paths, reading in read:
             worksheet = f", worksheet '{reading.worksheet}'" if reading.worksheet else ""
-            others = [f"worksheet '{title}'" for title in reading.others] + [str(path) for path in paths[1:]]
+            others = [f"worksheet '{title}'" for title in reading.others] + [str(self._as_given(p)) for p in paths[1:]]
             unread = f"; not read: {', '.join(others)}" if others else ""
-            lines.append(f"sheet {paths[0]}{worksheet}{unread}")
+            lines.append(f"sheet {self._as_given(paths[0])}{worksheet}{unread}")
         return lines
+
+    def _as_given(self, path: Path) -> Path:
+        """A path below the root as the user writes it."""
+        root = self.root.resolve()
+        return self.root / path.relative_to(root) if path.is_relative_to(root) else path
 
     @property
     def problems(self) -> list[Problem]:

@@ -34,7 +34,7 @@ def write_model(folder, seed):
         "seeds": [seed],
         "model": model,
         "input": {
-            "inputs": ["flow"], "input_size": 28, "crop_size": 128, "num_frames": None, "method": "tvl1",
+            "inputs": ["flow"], "input_size": 28, "crop_size": 128, "num_frames": 6, "method": "tvl1",
             "backend": "opencv", "head_motion": "kept",
         },
         "revisions": revisions(task.network),
