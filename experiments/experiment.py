@@ -1,11 +1,13 @@
 """An experiment: one dataset, model and recipe, resolved; where its predictions lie, and what builds its objects."""
 
+import platform
 import subprocess
 from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from jsonargparse import Namespace
 
@@ -98,6 +100,12 @@ class Experiment:
     def instantiate(self) -> Namespace:
         """A new ``model``, ``data`` and ``trainer``."""
         return dataset.instantiate(self.cli.parser, self.config)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what trains."""
+    packages = {package.__name__: str(package.__version__) for package in (torch, lightning)}
+    return {"python": platform.python_version(), **packages}
 
 
 @cache

@@ -10,7 +10,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pandas as pd
 import torch
@@ -27,7 +26,7 @@ from data_modules.fold import FoldDataModule
 from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ELSEWHERE
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, versions
 from experiments.results import Fold
 from mer.training.first_stage import FirstStage
 from mer.training.stacked_task import StackedTask, padded_size
@@ -142,10 +141,7 @@ def _outcomes(
         "steps": steps,
         "peak_memory_mb": _peak_memory(),
         "device": _device_name(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package.__name__: str(package.__version__) for package in (torch, lightning)},
-        },
+        "versions": versions(),
     }
     return [
         Outcome(

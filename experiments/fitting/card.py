@@ -1,11 +1,8 @@
 """A model's card: what it was trained on, how good the recipe is on people it has not seen, what it is not for."""
 
-import platform
 from collections.abc import Mapping
 from typing import Any
 
-import lightning
-import torch
 import yaml
 
 from data_modules import DATASETS, data_module
@@ -48,12 +45,7 @@ def card(experiment: Experiment, cell: Cell, config: Mapping[str, Any]) -> str:
         licences=_licences(data),
         mirrored=experiment.config.model.init_args.get("mirror_test", False),
         weights=sum(x.numel() for x in experiment.instantiate().model.network.parameters()),
-        versions={
-            "mer": config["mer"],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-        },
+        versions={"mer": config["mer"], **config.get("versions", {})},
         network=config["model"]["init_args"]["network"]["class_path"],
     )
 

@@ -19,7 +19,7 @@ from data_modules.cache.store import write_text
 from data_modules.processes.pool import Failure
 from data_modules.processes.whole_files import remove_abandoned, temporary, writing
 from experiments import workers
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, versions
 from experiments.fitting import card
 from experiments.jobs import Job
 from experiments.results import Cell, cells
@@ -80,8 +80,7 @@ def fit(
         if not (folder / "model.onnx").exists():
             difference = _export(experiment, folder / "model.onnx")
             console.print(f"{folder}/model.onnx: probabilities differ from torch by {difference:.0e} at most")
-    if pending:
-        _log(pending, seeds, console, registry)
+    _log(fits, seeds, console, registry)  # what is on W&B already is marked, and is left alone
     return [folder for _, _, folder in fits]
 
 
@@ -190,6 +189,7 @@ def _write(folder: Path, experiment: Experiment, cell: Cell, weights: Mapping[in
     content = save({f"seed{seed}.{name}": x for seed, state in weights.items() for name, x in state.items()})
     config = {
         "mer": __version__,
+        "versions": versions(),
         "digest": experiment.digest,
         "dataset": experiment.data.name,
         "protocol": experiment.data.protocol,

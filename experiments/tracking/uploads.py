@@ -78,14 +78,13 @@ class Uploads:
 
     def report(self) -> None:
         """Say in a line what is not uploaded, and why."""
+        again = "the same command" if self.request.models else "`make sync`"
         if not self.has_key:
-            self._print("Weights & Biases has no key here; after `wandb login`, `make sync` shows these runs there")
+            self._print(f"Weights & Biases has no key here; after `wandb login`, {again} uploads these runs")
         elif self.problem or self.left:
             many = f"{len(self.left) or self.waiting or 'some'} runs are not uploaded"
             why = self.problem or self.left[0]
-            self._print(
-                f"Weights & Biases failed, {many} ({why}); the results are complete, `make sync` uploads the rest"
-            )
+            self._print(f"Weights & Biases failed, {many} ({why}); the results are complete, {again} uploads the rest")
 
     def _start(self) -> Connection:
         connection, theirs = pool.CONTEXT.Pipe()

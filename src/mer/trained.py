@@ -238,7 +238,7 @@ class Model:
             offset=frames[-1][0],
             frames_per_second=frames_per_second,
             face_width=None if landmarks is None else quality.face_width(landmarks),
-            warnings=doubts,
+            warnings=tuple(doubts),
             flow=tensors["flow"],
             onset_face=tensors["onset"].transpose(1, 2, 0),
             apex_face=tensors["apex"].transpose(1, 2, 0),

@@ -49,7 +49,7 @@ def doubts(
     flow: NDArray[np.float32],
     movement: NDArray[np.float64],
     crops: Sequence[NDArray[np.uint8]],
-) -> tuple[str, ...]:
+) -> Iterator[str]:
     """What makes the prediction of a clip doubtful, one sentence each.
 
     Args:
@@ -60,17 +60,6 @@ def doubts(
         movement: See ``mer.preprocessing.apex``, up to the apex.
         crops: Aligned faces of neighbouring frames, uint8 grey.
     """
-    return tuple(_doubts(frames_per_second, onset_landmarks, apex_landmarks, flow, movement, crops))
-
-
-def _doubts(
-    frames_per_second: float | None,
-    onset_landmarks: NDArray[np.float32] | None,
-    apex_landmarks: NDArray[np.float32] | None,
-    flow: NDArray[np.float32],
-    movement: NDArray[np.float64],
-    crops: Sequence[NDArray[np.uint8]],
-) -> Iterator[str]:
     size = flow.shape[-1]
     if frames_per_second is not None and frames_per_second < SLOWEST:
         yield f"{frames_per_second:g} frames per second: micro-expressions were recorded with {SLOWEST} and more"
