@@ -269,7 +269,9 @@ def test_recipes_of_one_model_are_told_apart(root, tmp_path):
     second = first.with_name("ststnet-fedcba987654")
     shutil.copytree(first, second)
     (second / "config.yaml").write_text((first / "config.yaml").read_text().replace("lr: 0.5", "lr: 0.25"))
-    shown = Tables(report.write(tmp_path).read_text()).tables[f"{KEY}-recipes"]
+    page = report.write(tmp_path).read_text()
+    shown = Tables(page).tables[f"{KEY}-recipes"]
+    assert "Several recipes of ststnet: who keeps the best of them has tuned it here." in page
     assert sorted(row[1:] for row in shown[1:]) == [["model.lr", "0.25"], ["model.lr", "0.5"]]
 
 
