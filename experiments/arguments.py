@@ -106,8 +106,9 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     inspect = command("inspect", "what lies in a dataset's folder and what is wrong with it")
     inspect.add_argument("dataset", nargs="?", default="synthetic", help=f"one of {', '.join(DATASETS)}")
     inspect.add_argument("--root", default="", help="the dataset's folder (default data/<dataset>)")
-    inspect.add_argument("--protocol", default="", help="whose clips the gallery shows (default: the dataset's own)")
+    inspect.add_argument("--protocol", default="", help="whose clips are listed or shown (default: the dataset's own)")
     inspect.add_argument("--json", action="store_true", help="print it for machines")
+    inspect.add_argument("--clips", action="store_true", help="print the protocol's clips and their classes as CSV")
     inspect.add_argument("--gallery", action="store_true", help="also write every clip's pictures; fills the cache")
     inspect.add_argument("--cache", default="cache", help="cache folder (default ./cache)")
     _add_workers(inspect)
@@ -156,7 +157,9 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
 
     status = command("status", "folds done and pooled scores of every cell")
     status.add_argument("--json", action="store_true", help="print them for machines")
-    report = command("report", "write results/report/index.html and report.md from the results alone")
+    report = command(
+        "report", "write results/report/index.html, report.md, leaderboard.md and data/*.csv from the results"
+    )
     report.add_argument(
         "--cache", type=Path, default=Path("cache"), help="cache folder with the faces (default ./cache)"
     )

@@ -121,11 +121,12 @@ def _inspect(options: argparse.Namespace) -> int:
         from experiments import dataset
 
         data = dataset.read(job)
-    content = findings.inspect(data)
-    if options.json:
-        print(json.dumps(content, indent=1))
+    if options.clips:
+        print(findings.clips(data).to_csv(index=False), end="")
+    elif options.json:
+        print(json.dumps(findings.inspect(data), indent=1))
     else:
-        findings.show(content, _console())
+        findings.show(findings.inspect(data), _console())
     if options.gallery:
         from experiments.inspection import gallery
 

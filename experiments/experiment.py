@@ -40,6 +40,7 @@ class Experiment:
         self.config: Namespace = self.cli.config
         objects = self.instantiate()
         self.data: FlowDataModule = objects.data  # shared by all folds
+        self.parameters = sum(weight.numel() for weight in objects.model.network.parameters())
         if self.config.stacked and config is None:
             self._check_stackable(objects.model)
 
@@ -84,9 +85,11 @@ class Experiment:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where its results come from: recipe, commit, version, and the options of the data that are places."""
+        """Where its results come from: recipe and what it was tuned on, options, commit, version, what is a place."""
         return {
             "recipe": self.job.recipe,
+            "tuned_on": self.job.tuned_on,
+            "options": [option.split("=")[0] for option in self.job.options if option.startswith("--")],
             "commit": commit(),
             "mer": __version__,
             "path_arguments": list(self.data.path_arguments),

@@ -135,6 +135,7 @@ def _outcomes(
     """What each fold gives, from what was trained just now."""
     facts = {
         **experiment.origin,
+        "parameters": experiment.parameters,
         "ended": round(time.time(), 3),
         "seconds": round((time.perf_counter() - start) / len(folds), 3),
         "stack": len(folds),

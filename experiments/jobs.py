@@ -3,6 +3,7 @@
 import importlib
 from argparse import Namespace
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -53,6 +54,7 @@ class Job:
         if not self._is_file:
             check("model", self.model, models())
         check("recipe", self.recipe, list(self._recipes()))
+        _ = self.tuned_on  # complains now; workers get it with the job
         if self.protocol and not is_protocol(self.protocol) and self.protocol != OWN:
             check("protocol", self.protocol, [*PROTOCOLS, OWN])
 
@@ -81,8 +83,16 @@ class Job:
         return self.model.endswith((".yaml", ".yml"))
 
     def read_recipe(self) -> dict:
-        """The recipe as written in ``recipe_file``."""
-        return self._recipes()[self.recipe]
+        """The recipe as written in ``recipe_file``, a configuration; ``tuned_on`` is no part of it."""
+        return {name: value for name, value in self._recipes()[self.recipe].items() if name != "tuned_on"}
+
+    @cached_property
+    def tuned_on(self) -> list[str] | None:
+        """Databases whose scores the recipe's values were chosen by, as it declares; None if it does not say."""
+        names = self._recipes()[self.recipe].get("tuned_on")
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise InputError(f"{self.recipe_file}: tuned_on is a list of databases, [casme2, smic]; or [], if none")
+        return names
 
     def _recipes(self) -> dict:
         try:

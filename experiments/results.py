@@ -24,6 +24,7 @@ from mer import InputError
 
 DEEPEST = 40  # lists and mappings inside one another
 MOST_CHARACTERS = 1 << 20  # of a configuration
+NUMBERS = ("seconds", "peak_memory_mb", "parameters")  # that are noted of a fold's run
 
 
 @dataclass(frozen=True)
@@ -237,12 +238,15 @@ class Fold:
         return content if isinstance(content, dict) else {}
 
     def facts(self) -> dict:
-        """Those that are what they should be: seconds and memory from 0 to 1e12, a device that can be printed."""
+        """Those that are what they should be: numbers from 0 to 1e12, texts and lists of texts that can be printed."""
         content = self.record()
-        numbers = {name: content.get(name) for name in ("seconds", "peak_memory_mb")}
-        facts: dict = {name: n for name, n in numbers.items() if isinstance(n, int | float) and 0 <= n < 1e12}
-        device = content.get("device")
-        return facts | ({"device": device} if isinstance(device, str) and device.isprintable() else {})
+        facts: dict = {name: n for name, n in content.items()
+                       if name in NUMBERS and isinstance(n, int | float) and 0 <= n < 1e12}  # fmt: skip
+        facts |= {name: content[name] for name in ("device", "recipe") if _is_text(content.get(name))}
+        for name in ("tuned_on", "options"):
+            if isinstance(texts := content.get(name), list) and all(map(_is_text, texts)):
+                facts[name] = texts
+        return facts
 
 
 def cells(results: Path) -> Iterator[Cell]:
@@ -269,6 +273,10 @@ def check_yaml(text: str) -> None:
             raise YAMLError(f"the alias *{event.anchor}: write what it stands for")
         if depth > DEEPEST:
             raise YAMLError(f"over {DEEPEST} lists or mappings lie inside one another")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _move_aside(path: Path) -> Path | None:

@@ -77,7 +77,8 @@ def write(root: Path) -> Path:
     clips = clip_table({"casme2": 4, "samm": 3, "smic": 3}, 6, classes, coded=("casme2", "samm"))
     for number, (model, skill) in enumerate({"ahmsa_net": 2.5, "hsta": 1.0, "ststnet": 0.5}.items()):
         cell = Cell(root / "results", "megc2019", "megc2019", "loso", model, f"{number}123456789ab")
-        write_cell(cell, clips, 2, skill, maps=model != "ststnet")
+        facts = {"recipe": "quick", "tuned_on": ["casme2", "smic"], "parameters": 39072} if not number else {}
+        write_cell(cell, clips, 2, skill, maps=model != "ststnet", facts=facts)
     fill_cache(root / "cache", clips, classes)
     other = clip_table({"samm": 4}, 8, protocols.protocol("samm-5").classes, coded=())
     write_cell(Cell(root / "results", "samm", "samm-5", "loso", "hsta", "9123456789ab"), other, 1, 1.0)

@@ -25,7 +25,7 @@ def fill(page: Path, command: str, block: str) -> str:
     if begin not in text:
         text += f"\n{begin}\n{end}\n"
     before, rest = text.split(begin)
-    _, after = rest.split(end)
+    _, after = rest.split(end, 1)
     return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 

@@ -44,7 +44,7 @@ def card(experiment: Experiment, cell: Cell, config: Mapping[str, Any]) -> str:
         ],
         licences=_licences(data),
         mirrored=experiment.config.model.init_args.get("mirror_test", False),
-        weights=sum(x.numel() for x in experiment.instantiate().model.network.parameters()),
+        weights=experiment.parameters,
         versions={"mer": config["mer"], **config.get("versions", {})},
         network=config["model"]["init_args"]["network"]["class_path"],
     )

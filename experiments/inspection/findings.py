@@ -13,6 +13,7 @@ from data_modules.base import FlowDataModule
 from data_modules.protocols import protocol
 from data_modules.release.clip_table import Problem, rows
 from data_modules.videos import VideoDataModule
+from experiments.predictions import CLIP
 from mer import InputError
 from mer.preprocessing.clip import read_frame
 
@@ -29,17 +30,8 @@ def inspect(data: FlowDataModule) -> dict:
     Raises:
         InputError: If the folder cannot be used as a whole.
     """
-    problems, tables = list(data.problems), []
-    for part in data.parts.values():
-        if isinstance(part, VideoDataModule):
-            unreadable = list(_undecodable(part))
-            problems += unreadable
-        else:
-            unreadable = [problem for problem in part.problems if not problem.used]
-        lost = {(problem.dataset, problem.subject, problem.clip) for problem in unreadable}
-        kept = [(row.dataset, row.subject, row.clip) not in lost for row in rows(part.all_clips)]
-        tables.append(part.all_clips[kept])
-    everything = pd.concat(tables, ignore_index=True)
+    everything, unreadable = _readable(data)
+    problems = [*data.problems, *unreadable]
     used = everything if len(data.parts) == 1 else _labelled(data, everything, data.protocol)
     protocols = {name: _protocol(data, everything, name) for name in data.known_protocols()}
     published = {name: _published(data, name) for name in protocols}
@@ -56,6 +48,15 @@ def inspect(data: FlowDataModule) -> dict:
         "corrected": sum(problem.used for problem in problems),
         "problems": [asdict(problem) for problem in problems],
     }
+
+
+def clips(data: FlowDataModule) -> pd.DataFrame:
+    """The clips of the chosen protocol that can be used: ``dataset``, ``subject``, ``clip`` and ``target``, its class.
+
+    Raises:
+        InputError: If the folder cannot be used as a whole, or no clip takes part.
+    """
+    return data.label(_readable(data)[0])[CLIP]
 
 
 def show(findings: Mapping, console: Console) -> None:
@@ -85,6 +86,21 @@ def show(findings: Mapping, console: Console) -> None:
             where = " ".join(word for word in (database, problem["subject"], problem["clip"]) if word)
             action = "" if problem["action"] == "left out" else f"; [cyan]{escape(problem['action'])}[/]"
             console.print(f"  [bold]{escape(where)}[/]: {escape(problem['what'])}{action}", highlight=False)
+
+
+def _readable(data: FlowDataModule) -> tuple[pd.DataFrame, list[Problem]]:
+    """All clips that open, and what is wrong with frames that do not."""
+    tables, problems = [], []
+    for part in data.parts.values():
+        if isinstance(part, VideoDataModule):
+            unreadable = list(_undecodable(part))
+            problems += unreadable
+        else:
+            unreadable = [problem for problem in part.problems if not problem.used]
+        lost = {(problem.dataset, problem.subject, problem.clip) for problem in unreadable}
+        kept = [(row.dataset, row.subject, row.clip) not in lost for row in rows(part.all_clips)]
+        tables.append(part.all_clips[kept])
+    return pd.concat(tables, ignore_index=True), problems
 
 
 def _undecodable(part: VideoDataModule) -> Iterable[Problem]:

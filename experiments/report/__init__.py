@@ -1,4 +1,4 @@
-"""What the predictions say: status for machines, tables for a terminal, a page and ``report.md``. No torch."""
+"""What the predictions say: status for machines, tables for a terminal, a page, Markdown and CSV. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def show(results: Path, console: Console, only: Sequence[Cell] = ()) -> None:
 
 
 def write(results: Path, cache: Path | None = None) -> Path:
-    """Write ``report/index.html`` and ``report/report.md`` from all that lies in the results folder.
+    """Write ``report/index.html``, ``report.md``, ``leaderboard.md`` and ``data/*.csv`` from all results of a folder.
 
     Args:
         results: What ``mer sweep`` has filled.

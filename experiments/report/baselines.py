@@ -15,6 +15,8 @@ from data_modules.protocols import folds
 
 GRID = 7
 """Cells in a row and column of the averaged flow map, which the classifiers read."""
+TUNED_ON = {"casme2", "smic"}
+"""Databases whose scores the grid was chosen by, for AHMSA-Net."""
 
 
 def majority(clips: pd.DataFrame, classes: Sequence[str], split: str = "loso") -> pd.DataFrame:
@@ -40,8 +42,8 @@ def support_vectors(
 ) -> pd.DataFrame:
     """Support vectors with a Gaussian kernel on averaged flow maps (Cortes and Vapnik, Machine Learning, 1995).
 
-    Nothing is tuned: C and the kernel's width are scikit-learn's defaults, C = 1 and gamma = 1 / (values x variance) of
-    the training clips. Classes have equal weight, as UF1 gives them.
+    C and the kernel's width are not tuned: they are scikit-learn's defaults, C = 1 and gamma = 1 / (values x variance)
+    of the training clips. Classes have equal weight, as UF1 gives them.
 
     Args:
         clips: Table with ``dataset``, ``subject``, ``clip`` and ``target``.

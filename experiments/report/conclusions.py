@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from experiments.report.comparison import AGAINST, MAJORITY, Comparison, ModelScores, PairedTest
 from experiments.report.formatting import interval, number, p_value, signed, spread
 from experiments.report.kept_maps import THIRDS, MeanMaps, thirds
+from experiments.report.leaderboard import tuned_on
 
 LEVEL = 0.05  # a corrected p-value below it is more than chance
 MARGIN = 0.05  # above 1/3, by which a third of the face has to stand out
@@ -36,6 +37,8 @@ def _best(comparison: Comparison, best: ModelScores) -> Conclusion:
     subjects = len(comparison.clips.drop_duplicates(["dataset", "subject"]))
     seeds = f"{len(best.seeds)} seed{'' if len(best.seeds) == 1 else 's'}"
     detail = f"Honest UF1 {spread(uf1)}, 95\u00a0% interval {interval(uf1)}; {subjects} subjects, {seeds}."
+    if tuned_on(best).intersection(comparison.databases):
+        detail += " Its settings were tuned on these subjects."
     unfinished = [model.name for model in comparison.models if not model.complete]
     if unfinished:
         detail += f" Not finished, so not ranked: {', '.join(unfinished)}."

@@ -1,5 +1,6 @@
 """Pages that need nothing but a browser, and look alike whatever they show."""
 
+from base64 import b64encode
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -25,7 +26,13 @@ def render(template: str, package: str = HERE, /, **content: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["data_address"] = data_address
     return environment.get_template(template).render(version=__version__, **content)
+
+
+def data_address(text: str) -> str:
+    """The address of a CSV that lies in the page itself."""
+    return f"data:text/csv;base64,{b64encode(_encoded(text)).decode()}"
 
 
 def write(path: Path, text: str) -> None:
@@ -36,4 +43,8 @@ def write(path: Path, text: str) -> None:
     Raises:
         WriteError: As ``data_modules.cache.store.whole_file``.
     """
-    write_text(path, text.encode("utf-8", "backslashreplace").decode())
+    write_text(path, _encoded(text).decode())
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -1,6 +1,6 @@
 """Published scores under a protocol of this suite, each with its source and how its epoch was chosen."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -89,7 +89,8 @@ def published_scores(name: str, split: str, clips: pd.DataFrame) -> tuple[Publis
             subjects and classes that its real sheet gives under the protocol.
 
     Returns:
-        Best last, as listed; empty where the data or the folds are others.
+        Best last, as listed; empty where the data or the folds are others. Where some of the protocol's databases are
+        missing, only what was published for each of the others: it was trained on all of them.
     """
     rules = protocol(name)
     counts = {
@@ -100,4 +101,13 @@ def published_scores(name: str, split: str, clips: pd.DataFrame) -> tuple[Publis
         )
         for database, rows in clips.groupby("dataset")
     }
-    return PUBLISHED.get(name, ()) if split == "loso" and counts == rules.parts else ()
+    if split != "loso" or not counts.items() <= rules.parts.items():
+        return ()
+    papers = PUBLISHED.get(name, ())
+    if len(counts) == len(rules.parts):
+        return papers
+    return tuple(
+        replace(paper, uf1=None, uar=None, accuracy=None, parts={part: paper.parts[part] for part in counts})
+        for paper in papers
+        if paper.parts
+    )

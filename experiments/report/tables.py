@@ -48,38 +48,6 @@ class Table:
         return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows] + [""]
 
 
-def leaderboard(comparison: Comparison) -> Table:
-    """Models, then references; honest scores rank."""
-    header = (
-        "model", "seeds", "folds", "UF1", "95 % interval", "UAR", "UAR interval", "accuracy", "accuracy interval",
-        "seeds together, UF1", "optimistic UF1",
-    )  # fmt: skip
-    lines = []
-    for model in comparison.models:
-        seeds, folds = str(len(model.seeds)), f"{model.done} / {model.total}"
-        optimistic = spread(model.summary["optimistic"]["uf1"])
-        together = ""
-        if model.ensemble is not None:
-            together = number(scoring.scores(model.ensemble, comparison.classes)["uf1"])
-        honest = _with_intervals(model.summary["honest"])
-        lines.append(Line(MODEL, (model.name, seeds, folds, *honest, together, optimistic)))
-    for name, summary in comparison.reference_summaries.items():
-        clips, whole = len(comparison.references[name]), len(comparison.clips)
-        label = name if clips == whole else f"{name} ({clips} of {whole} clips)"
-        lines.append(Line(REFERENCE, (label, "", "", *_with_intervals(summary["honest"]), "", "")))
-    notes = []
-    if unfinished := [model.name for model in comparison.models if not model.complete]:
-        notes.append(f"Not finished, so last and not ranked: {', '.join(unfinished)}.")
-    if comparison.on_other_clips:
-        notes.append(
-            f"Not on the clips of the first, so not comparable here: {', '.join(comparison.on_other_clips)}; "
-            "the tests below are on the clips in common."
-        )
-    if comparison.flow is not None:
-        notes.append(f"Support vectors and nearest class mean: on the flow maps of {comparison.flow[0]}.")
-    return Table(f"{comparison.key}-leaderboard", "Leaderboard", header, tuple(lines), " ".join(notes))
-
-
 def recipes(comparison: Comparison) -> Table | None:
     """The options in which recipes of one model differ; None if no model has two."""
     names = [model.cell.model for model in comparison.models]
@@ -105,20 +73,27 @@ def recipes(comparison: Comparison) -> Table | None:
 
 
 def literature(comparison: Comparison) -> Table:
-    """Published scores of the same protocol."""
+    """Published scores of the same protocol; of its databases, where only some of them are here."""
+    papers = published_scores(comparison.protocol, comparison.split, comparison.clips)
+    whole = all(paper.uf1 is not None or paper.accuracy is not None for paper in papers)
+    parts = [] if whole else list(papers[0].parts)
+    names = ["UF1", "UAR", "accuracy"] if whole else [f"{part} {score}" for part in parts for score in ("UF1", "UAR")]
     lines = []
-    for paper in published_scores(comparison.protocol, comparison.split, comparison.clips):
+    for paper in papers:
+        of_parts = [score for part in parts for score in paper.parts[part]]
+        scores = map(number, of_parts or (paper.uf1, paper.uar, paper.accuracy))
         source = paper.source + (f"; {paper.remark}" if paper.remark else "")
-        scores = map(number, (paper.uf1, paper.uar, paper.accuracy))
         lines.append(Line(LITERATURE, (paper.method, *scores, paper.epoch, source)))
-    return Table(
-        f"{comparison.key}-published",
-        "Published under the same protocol",
-        ("method", "UF1", "UAR", "accuracy", "epoch chosen", "source"),
-        tuple(lines),
+    note = (
         "Scores whose epoch was chosen on the held-out subject are optimistic: compare them with the optimistic column "
-        "alone. Not recomputed here.",
-        (0, 4, 5),
+        "alone. Not recomputed here."
+    )
+    if not whole:
+        note += f" Parts of a run over all databases of {comparison.protocol}, which had more clips to train on."
+    header = ("method", *names, "epoch chosen", "source")
+    key = f"{comparison.key}-published"
+    return Table(
+        key, "Published under the same protocol", header, tuple(lines), note, (0, len(header) - 2, len(header) - 1)
     )
 
 
@@ -131,9 +106,10 @@ def databases(comparison: Comparison) -> Table | None:
     lines = [
         Line(kind, (name, *_by_database(summary["parts"], names))) for kind, name, summary in _summaries(comparison)
     ]
-    for paper in published_scores(comparison.protocol, comparison.split, comparison.clips):
+    papers = published_scores(comparison.protocol, comparison.split, comparison.clips)
+    for paper in papers:
         if paper.parts:
-            scores = (paper.parts[name] for name in names)
+            scores = (paper.parts.get(name, (None, None)) for name in names)
             texts = (text for uf1, uar in scores for text in (number(uf1), "", number(uar)))
             lines.append(Line(LITERATURE, (_marked(paper), *texts)))
     notes, absences = [], []
@@ -142,7 +118,8 @@ def databases(comparison: Comparison) -> Table | None:
         notes.append(f"{name}: {len(clips)} clips, {clips['subject'].nunique()} subjects")
         if absent := [label for label in comparison.classes if label not in set(clips["target"])]:
             absences.append(f"{name} has no clip of {', '.join(absent)}, which count 0 there")
-    note = ". ".join(["; ".join(notes), *absences]) + "."
+    whole = [f"Published scores are parts of runs over all databases of {comparison.protocol}"] if papers else []
+    note = ". ".join(["; ".join(notes), *absences, *whole]) + "."
     return Table(f"{comparison.key}-databases", "By database", header, tuple(lines), note)
 
 
@@ -240,10 +217,6 @@ def _summaries(comparison: Comparison) -> Iterator[tuple[str, str, dict]]:
 def _marked(paper: Published) -> str:
     """A published method with how its epoch was chosen, where that is not beyond doubt."""
     return paper.method + {OPTIMISTIC: " (optimistic)", HONEST: ""}.get(paper.epoch, " (not stated)")
-
-
-def _with_intervals(scores: dict[str, dict]) -> list[str]:
-    return [text for name in scoring.SCORES for text in (spread(scores[name]), interval(scores[name]))]
 
 
 def _by_database(parts: dict[str, dict], names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from experiments.report import tables
 from experiments.report.comparison import Comparison
 from experiments.report.formatting import number
+from experiments.report.leaderboard import leaderboard, tuned_on
 from experiments.report.tables import MODEL, Line, Table
 from experiments.results import Cell
 from experiments.slurm.records import STATES, UNKNOWN, Progress
@@ -23,7 +24,7 @@ LEADERBOARD = ("model", "seeds", "UF1", "95 % interval", "UAR", "accuracy", "opt
 def show(comparisons: Sequence[Comparison], left_out: Sequence[str], console: Console) -> None:
     """Print the leaderboards, UF1 by database, seconds, and the files that are no results."""
     for comparison in comparisons:
-        _print(tables.leaderboard(comparison), comparison.title, LEADERBOARD, console)
+        _print(leaderboard(comparison), comparison.title, LEADERBOARD, console)
         if databases := tables.databases(comparison):
             columns = ("model", *(name for name in databases.header if name.endswith(" UF1")))
             _print(databases, databases.title, columns, console)
@@ -78,4 +79,6 @@ def _remarks(comparison: Comparison) -> list[str]:
             lines.append(f"{model.name}, {len(model.seeds)} seeds together, probabilities averaged: UF1 {number(uf1)}")
         if measured := [facts["seconds"] for facts in model.facts if "seconds" in facts]:
             seconds.append(f"{model.name} {mean(measured):.1f}")
+    if tuned := [model.name for model in comparison.models if tuned_on(model).intersection(comparison.databases)]:
+        lines.append(f"tuned here, with scores of these subjects: {', '.join(tuned)}")
     return [*lines, f"seconds per fold: {', '.join(seconds)}"]

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -201,8 +202,13 @@ def test_a_dataset_and_recipes_may_lie_outside_the_checkout(capsys, flow_maps, t
     words = ["--dataset", "lab_of_mine.MyLab", *shared, "--trainer.max_steps=2"]
     assert main(["train", *words, "--fold", "smic-s1"]) == 0
     (file,) = (tmp_path / "results").glob("my_lab/megc2019/loso/my_net-*/seed0/smic-s1.csv")
+    noted = json.loads(file.with_suffix(".json").read_text())
+    assert noted["tuned_on"] == ["casme2", "smic"] and noted["options"] == ["--trainer.max_steps"]
+    assert noted["parameters"] == 1683
     assert "lab_of_mine.Other" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.Other", *shared)
     assert "no subclass" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.MyNet", *shared)
+    (tmp_path / "my_net.yaml").write_text(recipe.replace("[casme2, smic]", "casme2"))
+    assert "my_net.yaml: tuned_on is a list of databases" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").write_text("- quick")
     assert "my_net.yaml: recipes are mappings" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").unlink()

@@ -132,7 +132,8 @@ def test_predictions_that_are_none_are_never_written(cell, fault):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "[" * 10_000, '{"seconds": "long"}', '{"seconds": NaN, "device": 3}', None]
+    "content",
+    ["{", "[]", "[" * 10_000, '{"seconds": "long"}', '{"seconds": NaN, "device": 3, "tuned_on": ["\\n"]}', None],
 )
 def test_facts_that_do_not_open_are_passed_over(cell, content):
     path = Fold(cell, "smic-sub01", 0).file.with_suffix(".json")

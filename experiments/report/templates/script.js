@@ -35,3 +35,22 @@ document.addEventListener("click", async ({ target }) => {
   target.textContent = done ? "copied" : "failed";
   setTimeout(() => (target.textContent = label), 1200);
 });
+// A click on the head of a column sorts by it: numbers the largest first, words from A; the next click turns it round.
+const numeric = (text) => parseFloat(text.replace(/[,≤\s]/g, "").replace("−", "-"));
+function sort(head) {
+  const body = head.closest("table").tBodies[0], place = head.cellIndex, words = head.classList.contains("text");
+  const upwards = head.ariaSort ? head.ariaSort === "descending" : words;
+  const value = (row) => (words ? row.cells[place].textContent.trim() : numeric(row.cells[place].textContent));
+  const missing = (row) => (words ? !value(row) : isNaN(value(row)));
+  const compare = (a, b) => (words ? value(a).localeCompare(value(b)) : value(a) - value(b));
+  const rows = [...body.rows].sort((a, b) => missing(a) - missing(b) || (missing(a) ? 0 : compare(a, b) * (upwards ? 1 : -1)));
+  body.append(...rows);
+  for (const other of head.parentElement.cells) other.ariaSort = null;
+  head.ariaSort = upwards ? "ascending" : "descending";
+}
+for (const head of document.querySelectorAll(".sortable thead th")) {
+  const button = document.createElement("button");
+  button.append(...head.childNodes);
+  button.addEventListener("click", () => sort(head));
+  head.append(button);
+}

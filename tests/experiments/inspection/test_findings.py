@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,12 @@ def inspect(capsys, *arguments: str) -> dict:
     capsys.readouterr()
     assert main(["inspect", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def spoil(image: Path) -> None:
+    """Keep nothing but the start and the end."""
+    content = image.read_bytes()
+    image.write_bytes(content[:2] + b"\0" * (len(content) - 4) + content[-2:])
 
 
 @pytest.mark.parametrize("case", trees.LAYOUTS)
@@ -34,11 +41,19 @@ def test_counts_of_every_layout(case, tmp_path, capsys):
     assert content["frames"]["length"]["min"] >= 5
 
 
+def test_the_clips_of_a_protocol_are_printed_as_csv(tmp_path, capsys):
+    root = trees.casme2(tmp_path / "data")
+    spoil(root / "CASME2_RAW_selected/sub01/EP01_01f/img11.jpg")
+    assert main(["inspect", "casme2", "--root", str(root), "--protocol", "casme2-3", "--clips"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == "dataset,subject,clip,target" and len(lines) == 11
+    assert not [line for line in lines if line.startswith("casme2,sub01,EP01_01f,")]
+    assert {line.split(",")[3] for line in lines} == {"negative", "positive", "surprise"}
+
+
 def test_an_apex_that_does_not_decode_costs_its_clip(tmp_path, capsys):
     root = trees.casme2(tmp_path / "data")
-    image = root / "CASME2_RAW_selected/sub01/EP01_01f/img11.jpg"
-    content = image.read_bytes()
-    image.write_bytes(content[:2] + b"\0" * (len(content) - 4) + content[-2:])
+    spoil(root / "CASME2_RAW_selected/sub01/EP01_01f/img11.jpg")
     content = inspect(capsys, "casme2", "--root", str(root))
     (problem,) = content["problems"]
     assert problem["clip"] == "EP01_01f" and "img11.jpg" in problem["what"] and not problem["used"]

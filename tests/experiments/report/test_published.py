@@ -29,6 +29,22 @@ def test_published_scores_stand_beside_the_same_clips_alone(name):
     assert not published_scores(name, "loso", clips.assign(dataset="synthetic"))
 
 
+def test_of_some_databases_only_their_own_parts_are_shown(tmp_path):
+    clips = clips_of("megc2019")
+    clips = clips[clips["dataset"] != "samm"].reset_index(drop=True)
+    papers = published_scores("megc2019", "loso", clips)
+    assert [paper.method for paper in papers] == [paper.method for paper in PUBLISHED["megc2019"] if paper.parts]
+    assert {(paper.uf1, paper.uar, paper.accuracy, *paper.parts) for paper in papers} == {
+        (None, None, None, "casme2", "smic")
+    }
+    assert not published_scores("megc2019", "loso", clips[1:])
+    cell = Cell(tmp_path, "flow_maps", "megc2019", "loso", "ststnet", "0123456789ab")
+    sweeps.write_cell(cell, clips, 1, 1.0)
+    header, *rows = Tables(report.write(tmp_path).read_text()).tables["flow_maps-megc2019-loso-published"]
+    assert header == ["method", "casme2 UF1", "casme2 UAR", "smic UF1", "smic UAR", "epoch chosen", "source"]
+    assert ["RCN-A", "0.851", "0.812", "0.633", "0.644", "not on the held-out subject"] in [row[:-1] for row in rows]
+
+
 def test_optimistic_publications_are_marked(tmp_path):
     cell = Cell(tmp_path, "megc2019", "megc2019", "loso", "ststnet", "0123456789ab")
     sweeps.write_cell(cell, clips_of("megc2019").assign(action_units=""), 1, 1.0)

@@ -16,6 +16,7 @@ from experiments.cli import main
 from experiments.report import tables
 from experiments.report.comparison import LOOK_UP, MAJORITY, NEAREST_MEAN, SUPPORT_VECTORS, read_comparisons
 from experiments.report.formatting import interval, number, signed, spread
+from experiments.report.leaderboard import HEADER
 from experiments.report.scores import KINDS
 from experiments.report.terminal import LEADERBOARD
 from experiments.results import Cell, cells
@@ -24,6 +25,7 @@ from tests import sweeps
 from tests.pages import Tables
 
 KEY = "megc2019-megc2019-loso"
+SCORES = ("UF1", "95 % interval", "UAR", "UAR interval", "accuracy", "accuracy interval")
 
 
 def status(results, capsys):
@@ -41,8 +43,11 @@ def test_the_page_shows_what_status_says(root, page, capsys):
         name, summary = f"{cell['model']} ({cell['digest'][:6]})", cell["summary"]
         honest, optimistic = summary["honest"], summary["optimistic"]
         texts = [text for score in honest.values() for text in (spread(score), interval(score))]
-        together = number(cell["ensemble"]["uf1"])
-        assert leaderboard[name] == ["2", "20 / 20", *texts, together, spread(optimistic["uf1"])]
+        shown = dict(zip(HEADER[1:], leaderboard[name], strict=True))
+        assert [shown[column] for column in SCORES] == texts
+        assert (shown["seeds"], shown["folds"]) == ("2", "20 / 20")
+        assert shown["seeds together, UF1"] == number(cell["ensemble"]["uf1"])
+        assert shown["optimistic UF1"] == spread(optimistic["uf1"])
         assert optimism[name][:2] == [number(kind["uf1"]["mean"]) for kind in (honest, optimistic)]
         expected = []
         for part in summary["parts"].values():
@@ -158,7 +163,7 @@ def test_models_on_other_clips_are_told(root, tmp_path):
 def test_references_stand_beside(comparison, page):
     shown = {line[0]: line for line in Tables(page).tables[f"{KEY}-leaderboard"][1:]}
     chance = scoring.scores(comparison.references[MAJORITY], comparison.classes)
-    assert shown["majority class"][3] == number(chance["uf1"])
+    assert shown["majority class"][2] == number(chance["uf1"])
     assert f"{LOOK_UP} (42 of 60 clips)" in shown
     assert not [name for name in shown if "STSTNet" in name]  # these are not the published clips
 
@@ -264,7 +269,9 @@ def test_recipes_of_one_model_are_told_apart(root, tmp_path):
     second = first.with_name("ststnet-fedcba987654")
     shutil.copytree(first, second)
     (second / "config.yaml").write_text((first / "config.yaml").read_text().replace("lr: 0.5", "lr: 0.25"))
-    shown = Tables(report.write(tmp_path).read_text()).tables[f"{KEY}-recipes"]
+    page = report.write(tmp_path).read_text()
+    shown = Tables(page).tables[f"{KEY}-recipes"]
+    assert "Several recipes of ststnet: who keeps the best of them has tuned it here." in page
     assert sorted(row[1:] for row in shown[1:]) == [["model.lr", "0.25"], ["model.lr", "0.5"]]
 
 
