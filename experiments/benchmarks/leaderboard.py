@@ -3,7 +3,6 @@
 ``python -m experiments.benchmarks.leaderboard flow_maps=RESULTS flow_maps_2=OTHER_RESULTS``
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +12,13 @@ from experiments import report
 from experiments.benchmarks.page import fill
 
 PAGE = Path(__file__).parents[2] / "docs/leaderboard.md"
-PUBLISHED = ("clips", "folds")  # of the data behind a report
 
 
 def write(named: Sequence[str], page: Path = PAGE) -> None:
-    """Write a report of each results folder, without faces; its leaderboard and data go to the page.
+    """Write a report of each results folder, without faces; its leaderboard goes to the page.
 
     Args:
-        named: ``NAME=RESULTS``; the name is that of the block in the page, and of the folder of its data beside it.
+        named: ``NAME=RESULTS``; the name is that of the block in the page.
         page: The page.
     """
     for name, _, results in (words.partition("=") for words in named):
@@ -28,11 +26,6 @@ def write(named: Sequence[str], page: Path = PAGE) -> None:
         text = (folder / "leaderboard.md").read_text()
         block = text[text.index("## ") :].replace("## ", "### ").strip()
         write_text(page, fill(page, f"python -m experiments.benchmarks.leaderboard {name}", block))
-        data = page.with_suffix("") / name
-        data.mkdir(parents=True, exist_ok=True)
-        for kind in PUBLISHED:
-            for file in (folder / "data").glob(f"*-{kind}.csv"):
-                shutil.copy(file, data)
 
 
 if __name__ == "__main__":
