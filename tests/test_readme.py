@@ -1,56 +1,23 @@
-"""The examples of the README, run as they stand; its commands and those of the pages on models, parsed."""
+"""The commands of the README and of all pages, parsed."""
 
-import json
 import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments.arguments import parse
 
 HERE = Path(__file__).parents[1]
-TEXT = (HERE / "README.md").read_text()
-EXAMPLES = dict(re.findall(r"`lab/([\w/]+\.\w+)`[^`]*:\n\n```\w+\n(.*?)```", TEXT, flags=re.S))
-
-
-def test_the_examples_are_there():
-    assert sorted(EXAMPLES) == ["my_lab.py", "small_net.py", "small_net.yaml"]
-
-
-def test_an_own_model_on_an_own_dataset_runs(tmp_path):
-    for name, content in EXAMPLES.items():
-        (tmp_path / "lab" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "lab" / name).write_text(content)
-    (tmp_path / "maps").mkdir()
-    draws = np.random.default_rng(0)
-    for subject in ("anna", "ben"):
-        for clip, emotion in enumerate(("happiness", "surprise", "disgust") * 2):
-            np.save(tmp_path / f"maps/{subject}_{clip}_{emotion}.npy", draws.normal(size=(3, 40, 40)))
-
-    def mer(*arguments: str) -> str:
-        paths = os.pathsep.join([str(HERE / "src"), str(HERE), str(tmp_path / "lab")])
-        command = [sys.executable, "-m", "experiments.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": paths}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    words = ["--dataset", "my_lab.MyLab", "--root", "maps", "--model", "lab/small_net.yaml", "--allow", "small_net"]
-    mer("sweep", *words, "--trainer.max_steps=3")
-    (cell,) = json.loads(mer("status", "--json"))
-    assert cell["model"] == "small_net" and cell["seeds"][0]["folds_done"] == 2
+PAGES = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]
 
 
 def commands() -> list[list[str]]:
-    """Every ``make`` and ``mer`` command of the README and of the pages on models."""
-    pages = [TEXT, *((HERE / f"docs/{name}.md").read_text() for name in ("fit", "predict", "demo"))]
-    code = (line for page in pages for line in page.splitlines() if line.startswith("    "))
-    lines = (line.split("  #")[0].strip() for line in code)
+    """Every ``make`` and ``mer`` command, once."""
+    code = (line for page in PAGES for line in page.read_text().splitlines() if line.startswith("    "))
+    lines = dict.fromkeys(re.split(r"  #| \| ", line)[0].strip() for line in code)
     return [shlex.split(line) for line in lines if line.startswith(("make ", "mer ", ".venv/bin/mer "))]
 
 
