@@ -5,13 +5,13 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.arguments import parse
+from experiments.cli import main
 
 HERE = Path(__file__).parents[1]
 TEXT = (HERE / "README.md").read_text()
@@ -22,7 +22,7 @@ def test_the_examples_are_there():
     assert sorted(EXAMPLES) == ["my_lab.py", "small_net.py", "small_net.yaml"]
 
 
-def test_an_own_model_on_an_own_dataset_runs(tmp_path):
+def test_an_own_model_on_an_own_dataset_runs(tmp_path, monkeypatch, capsys):
     for name, content in EXAMPLES.items():
         (tmp_path / "lab" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "lab" / name).write_text(content)
@@ -32,17 +32,13 @@ def test_an_own_model_on_an_own_dataset_runs(tmp_path):
         for clip, emotion in enumerate(("happiness", "surprise", "disgust") * 2):
             np.save(tmp_path / f"maps/{subject}_{clip}_{emotion}.npy", draws.normal(size=(3, 40, 40)))
 
-    def mer(*arguments: str) -> str:
-        paths = os.pathsep.join([str(HERE / "src"), str(HERE), str(tmp_path / "lab")])
-        command = [sys.executable, "-m", "experiments.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": paths}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "lab")
     words = ["--dataset", "my_lab.MyLab", "--root", "maps", "--model", "lab/small_net.yaml", "--allow", "small_net"]
-    mer("sweep", *words, "--trainer.max_steps=3")
-    (cell,) = json.loads(mer("status", "--json"))
+    assert main(["sweep", *words, "--trainer.max_steps=3"]) == 0
+    capsys.readouterr()
+    assert main(["status", "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)
     assert cell["model"] == "small_net" and cell["seeds"][0]["folds_done"] == 2
 
 
