@@ -57,9 +57,9 @@ sync: $(READY) ## upload to W&B what it does not have of the results
 dashboard: $(READY) ## the page on W&B that compares what is in results; needs the extra `dashboard`
 	$(BIN)/mer dashboard $(ARGS)
 
-# A file's tests share what they make, so they stay together.
+# A file's tests share what they make, so they stay together. Every core has its own process: more threads only wait.
 test: $(READY) ## all tests, on every core
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 smoke: $(READY) ## a whole small sweep on synthetic faces, in a temporary folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -ex && \

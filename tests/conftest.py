@@ -21,6 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, or a process would do it alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_notebook.py")
+
+
 def write_flow_maps(root: Path, subjects: int = 3, clips: int = 6, seed: int = 0) -> Path:
     """A folder of flow maps in which each class moves its own part of the face."""
     draws = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ NETWORKS = {
     "hsta-flow": ("hsta", ("--data.input_size=34",)),
     "hsta-frames": ("hsta", ("--data.input_size=34", "--model.network.special=frames", "--model.network.stages=1")),
     "mfvan": ("mfvan", ("--model.first_stage_steps=2",)),
-    "timm_baseline": ("timm_baseline", ("--model.network.name=resnet10t",)),
+    "timm_baseline": ("timm_baseline", ("--model.network.name=test_resnet",)),
 }
 """Recipe and options of each network; those of HSTA read special flow and special frames."""
 
@@ -49,3 +49,9 @@ def write(folder: Path, experiment: Experiment, seeds: Sequence[int] = (0, 1)) -
     trained = weights(experiment, seeds)
     _write(folder, experiment, experiment.cell, trained)
     return trained
+
+
+def write_untrained(folder: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
+    """Write the folder of a model whose seeds all have the weights that a network starts with."""
+    state = {name: value.numpy() for name, value in experiment.instantiate().model.state_dict().items()}
+    _write(folder, experiment, experiment.cell, dict.fromkeys(seeds, state))

@@ -15,6 +15,7 @@ from experiments.fold import fit, train, train_stack
 from experiments.jobs import Job
 from experiments.results import Fold
 from mer import InputError
+from mer.training import stacked_task
 from mer.training.stacked_task import CPU_CHUNK, StackedTask, padded_size
 from tests.conftest import write_flow_maps
 
@@ -23,7 +24,7 @@ SMALL = {
     "ahmsa_net": ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--model.network.heads=[1,2]"),
     "hsta": ("--data.input_size=34", "--model.layer_decay=0.8", "--model.network.drop_path=0.3"),
     "ststnet": ("--trainer.gradient_clip_val=0.5",),
-    "timm_baseline": ("--model.network.name=resnet10t",),
+    "timm_baseline": ("--model.network.name=test_resnet",),
 }
 CALM = {  # no dropout, no drop-path
     "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0", "--model.network.feature_dropout=0"),
@@ -133,8 +134,9 @@ def test_a_stack_leaves_nothing_over(clips):
 
 
 @pytest.mark.parametrize("model", ["ststnet", "hsta"])
-def test_a_stack_learns_in_bfloat16(root, model):
-    chosen = experiment(root, model, "--stacked=true", "--trainer.precision=bf16-mixed", steps=12)
+def test_a_stack_learns_in_bfloat16(root, monkeypatch, model):
+    monkeypatch.setattr(stacked_task, "CURVE_INTERVAL", 3)
+    chosen = experiment(root, model, "--stacked=true", "--trainer.precision=bf16-mixed", steps=3)
     outcome, _ = train_stack(chosen, folds_of(chosen)[:2])
     losses = [row["train/loss"] for row in outcome.facts["curve"]]
     assert len(losses) == 1 and 0 < losses[0] < 2

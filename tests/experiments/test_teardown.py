@@ -69,6 +69,8 @@ def test_a_spoilt_teardown_changes_nothing(flow_maps, tmp_path, monkeypatch, spo
 
     def outcomes(cache: str) -> list[Outcome]:
         options = (*OPTIONS, *MODELS[model], f"--stacked={stacked}")
+        if stacked:  # on a CPU a stack of smaller batches is filled with more slots
+            options = (*options, "--data.batch_size=32")
         chosen = Experiment(Job("flow_maps", model, root=str(flow_maps), cache=str(tmp_path / cache), options=options))
         if stacked:
             return train_stack(chosen, [Fold(chosen.cell, "smic-s1", 0), Fold(chosen.cell, "smic-s2", 1)])

@@ -64,10 +64,11 @@ def draw(names: tuple[str, ...], size: int, count: int, seed: int = 0) -> dict[s
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request, tmp_path_factory):
-    """Two seeds of a model, the size of their inputs, and the file that they were written to."""
+    """Seeds of a model, two where it is small, the size of their inputs, and the file that they were written to."""
     path = tmp_path_factory.mktemp("onnx") / f"{request.param}.onnx"
     transforms._imagenet.cache_clear()  # what the exporter traces with must not stay in it, for later predictions
-    tasks, sizes = zip(*(build(request.param, seed) for seed in (0, 1)))
+    seeds = (0, 1) if request.param == "ststnet" else (0,)  # an export takes the longer the more there are
+    tasks, sizes = zip(*(build(request.param, seed) for seed in seeds))
     difference = onnx_export.export(tasks, draw(tasks[0].network.inputs, sizes[0], 1), path)
     assert 0 <= difference <= onnx_export.TOLERANCE
     return tasks, sizes[0], path

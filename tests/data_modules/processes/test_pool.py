@@ -1,6 +1,7 @@
 import os
 import signal
 from contextlib import closing
+from multiprocessing import forkserver
 from pathlib import Path
 from threading import Timer
 
@@ -10,6 +11,17 @@ from data_modules.processes import pool
 from data_modules.processes.pool import Failure
 from data_modules.processes.whole_files import WriteError
 from mer import InputError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_server():
+    """A fork server that has imported nothing large: two tests kill it, and then it starts anew."""
+    before = list(forkserver._forkserver._preload_modules)
+    forkserver._forkserver._stop()
+    pool.CONTEXT.set_forkserver_preload([pool.SERVER])
+    yield
+    forkserver._forkserver._stop()
+    pool.CONTEXT.set_forkserver_preload(before)
 
 
 def begin() -> None:

@@ -14,7 +14,7 @@ from experiments.cli import main
 from experiments.experiment import Experiment
 from experiments.jobs import Job
 from experiments.results import Cell, Fold
-from experiments.tracking import ModelRun, Request, Uploads, uploads
+from experiments.tracking import ModelRun, Request, Uploads, session, uploads
 from experiments.tracking.marks import Mark
 from experiments.tracking.runs import FoldRun
 from experiments.tracking.server import without_reports
@@ -82,6 +82,18 @@ def test_nothing_is_marked_that_the_server_has_not_confirmed(copied, server, mon
     assert len(marks(copied.results)) == len(server.runs) == SOLE
 
 
+def serve_impatiently(*arguments) -> None:
+    """What the process does that uploads, without long waits."""
+    session.LOOKS, session.OTHERS = (0.0, 0.2, 0.5), 1.0
+    session.serve(*arguments)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(uploads, "serve", serve_impatiently)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_what_fails_alone_is_named_and_uploaded_later(copied, server, capsys):
     fold = next(iter(copied.folds))
     failing: set[str] = set()
@@ -107,7 +119,9 @@ def test_a_kill_in_the_middle_leaves_no_run_double(copied, server, requests):
         patch.setenv("WANDB_BASE_URL", undisturbed.url)
         sync(copied.results)
     server.fault = lambda *_: "drop" if len(server.sent) > requests else None
-    sync(copied.results, status=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uploads, "PATIENCE", 3.0)
+        sync(copied.results, status=1)
     server.fault = lambda *_: None
     sync(copied.results)
     assert server.everything() == undisturbed.everything()
@@ -151,6 +165,7 @@ def test_what_a_killed_sweep_has_left_is_logged_by_the_next_one(flow_maps, copie
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_another_process_logs_is_left_to_it(copied, server, capsys):
     (fold, *_) = copied.folds
     mark = Mark(copied.results, FoldRun(Fold(copied, fold, 0)), "anywhere")
@@ -162,7 +177,7 @@ def test_a_run_that_another_process_logs_is_left_to_it(copied, server, capsys):
 
 
 def test_runs_are_logged_several_at_once(copied, server):
-    server.delay = 0.2
+    server.delay = 0.1
     sync(copied.results)
     assert server.busiest > 2
 

@@ -166,13 +166,15 @@ def run(script, **environment):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_kernel_computes_what_the_plain_path_computes():
+def test_the_kernel_computes_what_the_plain_path_and_opencv_compute():
     run(
         """
         import torch
+        from experiments.benchmarks.flow_pairs import film
         from kornia.filters import median_blur
         from mer.flow import tvl1
         from mer.flow import tvl1_triton
+        from mer.preprocessing.opencv import cv2
 
         draws = torch.Generator().manual_seed(0)
 
@@ -212,20 +214,8 @@ def test_the_kernel_computes_what_the_plain_path_computes():
             still = tvl1.Solver(0.0, 0.0, 0.0, 0.0, 1, 1, size)  # nothing moves but by the median
             filtered = refine(tvl1_triton, blank, blank, guess, 1, still)
             assert torch.equal(filtered, median_blur(guess, size, "replicate"))
-        """,
-        TRITON_INTERPRET="1",
-    )
 
-
-def test_flow_through_the_kernel_equals_opencv():
-    run(
-        """
-        import torch
-        from experiments.benchmarks.flow_pairs import film
-        from mer.flow import tvl1
-        from mer.flow import tvl1_triton
-        from mer.preprocessing.opencv import cv2
-
+        # The flow of a pair is OpenCV's.
         first, second = film(0, 40, 1.0)[0]
         reference = cv2.optflow.DualTVL1OpticalFlow_create(nscales=2, warps=2)
         expected = torch.from_numpy(reference.calc(first, second, None)).permute(2, 0, 1)
