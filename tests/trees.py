@@ -10,6 +10,7 @@ from data_modules.cache import store
 from data_modules.cache.extract import Entry
 from data_modules.synthesis.layouts import layout
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation
+from mer.preprocessing.depth import DepthPreparation
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -33,6 +34,8 @@ def prepare_without_faces(entries: Iterable[Entry], workers: int) -> Iterator[No
         if isinstance(work, FramesPreparation):
             strip = np.arange(work.count, dtype=np.uint8)[:, None, None, None]
             tensors = {"frames": np.broadcast_to(strip, (work.count, 3, side, side))}
+        elif isinstance(work, DepthPreparation):
+            tensors = {"depth": np.full((3, side, side), work.apex or 0, np.float32)}
         else:
             assert isinstance(work, FlowPreparation) and (work.apex is None or work.apex in numbers[1:])
             tensors = {"flow": np.full((3, side, side), work.apex or 0, np.float32)}
