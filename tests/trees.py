@@ -22,6 +22,7 @@ EMOTIONS = {
     "smic": ("negative", "positive", "surprise"),
     "casme3": ("disgust", "happy", "surprise", "Others", "fear"),
 }
+DEPTH = cv2.imencode(".png", np.random.default_rng(1).integers(600, 900, (48, 48), np.uint16))[1].tobytes()
 CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
 
 
@@ -45,10 +46,10 @@ def prepare_without_faces(entries: Iterable[Entry], workers: int) -> Iterator[No
         yield None
 
 
-def write_frames(folder: Path, names: Iterable[str]) -> None:
+def write_frames(folder: Path, names: Iterable[str], content: bytes | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(IMAGES[Path(name).suffix])
+        (folder / name).write_bytes(content or IMAGES[Path(name).suffix])
 
 
 def write_workbook(path: Path, sheets: dict[str, Sequence[Sequence]]) -> Path:
@@ -143,11 +144,11 @@ def casme3(root: Path, whole: bool = True) -> Path:
             if whole:
                 folder = root / "part_A/data/part_A" / f"{'spNo' if s == 14 else 'spNO'}.{s}" / video.upper()
                 write_frames(folder / "color", [f"{n}.jpg" for n in range(onset - 3, onset + 9)])
-                write_frames(folder / "depth", [f"{n}.png" for n in range(onset - 3, onset + 9)])
+                write_frames(folder / "depth", [f"{n}.png" for n in range(onset - 3, onset + 9)], DEPTH)
             else:
                 name = f"spNO.{s}_{video}_{onset}"
                 write_frames(root / "Part_A_ME_clip/frame" / name, [f"{n}.jpg" for n in range(onset, onset + 6)])
-                write_frames(root / "Part_A_ME_clip/depth" / name, [f"{n}.png" for n in range(onset, onset + 6)])
+                write_frames(root / "Part_A_ME_clip/depth" / name, [f"{n}.png" for n in range(onset, onset + 6)], DEPTH)
     junk = [("nothing", "of", "this", "counts")]
     write_workbook(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", {"Sheet1": junk, "label": [header, *rows]})
     return root

@@ -141,9 +141,10 @@ class TestCrops:
     def test_the_name_of_the_root_says_nothing(self, tmp_path):
         assert CASME2(root=str(trees.casme2(tmp_path / "cropped", LONG, folder="faces"))).layout == "raw"
 
-    def test_unless_the_root_is_the_release(self, tmp_path):
-        root = trees.casme2(tmp_path / "data", LONG, folder="Cropped")
-        assert CASME2(root=str(root / "Cropped")).layout == "raw cropped"
+    def test_also_where_the_root_is_the_release(self, tmp_path):
+        root = trees.casme2(tmp_path / "data", LONG, folder="Cropped") / "Cropped"
+        assert CASME2(root=str(root)).layout == "raw"
+        assert CASME2(root=str(root), registered=True).layout == "raw cropped"
 
     def test_what_macos_leaves_behind_is_no_image(self, tmp_path):
         root = trees.casme2(tmp_path / "data", LONG, folder="faces", frame="reg_{}.jpg")
