@@ -11,6 +11,8 @@ from data_modules.casme3 import CASME3
 from data_modules.release import detect
 from data_modules.release.clip_table import rows
 from data_modules.smic import SMIC
+from experiments.experiment import Experiment
+from experiments.jobs import Job
 from mer import InputError
 from tests import trees
 
@@ -225,8 +227,17 @@ class TestSheets:
         with pytest.raises(InputError, match="mine.xls: there is no such sheet; write --data.sheet=FILE"):
             CASME2(root=str(root), sheet="mine.xls").all_clips  # noqa: B018
 
-    def test_options_that_say_where_are_no_part_of_the_recipe(self):
-        assert {"sheet", "registered"} <= set(CASME2.path_arguments)
+    def test_the_digest_has_what_a_sheet_and_registered_faces_change_in_the_data(self, tmp_path):
+        root = trees.casme2(tmp_path / "data", LONG)
+        table = [trees.CASME2_HEADER, *LONG]
+        path = trees.write_workbook(tmp_path / "mine.xlsx", {"all": table, "fewer": table[:-1]})
+
+        def digest(*options: str) -> str:
+            return Experiment(Job("casme2", "ststnet", root=str(root), options=options)).digest
+
+        usual, fewer, crops = digest(), digest(f"--data.sheet={path}:fewer"), digest("--data.registered=true")
+        assert len({usual, fewer, crops}) == 3
+        assert digest(f"--data.sheet={path}:all") == digest("--data.registered=false") == usual
 
 
 class TestApexesOfSMIC:

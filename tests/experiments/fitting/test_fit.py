@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from data_modules.base import NOBODY
 from data_modules.batches import Batches
 from data_modules.processes import pool
 from data_modules.processes.pool import Failure
+from data_modules.processes.whole_files import WriteError
 from experiments import workers
 from experiments.cli import main
 from experiments.experiment import Experiment
@@ -465,3 +468,17 @@ def test_of_two_searches_none_is_taken(flow_maps, tmp_path, nothing_is_trained, 
         write_search(flow_maps, tmp_path, SEARCH, digest)
     assert run(flow_maps, tmp_path, "--searched") == 2
     assert "has 2 searches of ststnet" in capsys.readouterr().err
+
+
+def test_an_onnx_file_that_cannot_be_renamed_is_named(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
+
+    monkeypatch.setattr(fitting, "Model", lambda *_: SimpleNamespace(tasks=[]))
+    monkeypatch.setattr("mer.onnx_export.export", lambda *_: (b"content", 0.5))
+    experiment: Any = SimpleNamespace(job=SimpleNamespace(packages=()), data=SimpleNamespace(dummy_batch=dict))
+    assert fitting._export(experiment, tmp_path / "model.onnx") == 0.5
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(WriteError, match=r"model\.onnx cannot be written: .* refuses to rename"):
+        fitting._export(experiment, tmp_path / "model.onnx")
+    assert contents(tmp_path) == {"model.onnx": b"content"}
