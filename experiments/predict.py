@@ -90,7 +90,7 @@ def _predict(model: Model, wanted: Wanted, registered: bool) -> tuple[list[Predi
                 f"{clip.name}: is long, and nothing is spotted in crops of registered faces; name its onset and offset"
             )
         spotted, predictions, left_out = model.predict_long(clip)
-        spots = len(predictions)
+        spots = len(predictions) + len(left_out)
         print(
             f"{clip.name}: {spots or 'no'} micro-expression{'s' * (spots != 1)} spotted, that is motion over "
             f"{spotted.threshold:.2f} px of a face of 128 that rises and falls within half a second",

@@ -54,8 +54,9 @@ def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, 
     field.gain = float(np.clip(generator.lognormal(np.log(PEAK), 0.4), 0.35, 1.95) / scale / np.hypot(dx, dy).max())
     dx, dy = dx * np.float32(field.gain), dy * np.float32(field.gain)
     course = _course(generator, clip).astype(np.float32)
-    everywhere = np.mgrid[: size[1], : size[0]].astype(np.float32)[::-1]
-    calm = relief.relief(transform, *everywhere) if layout.has_depth else None
+    calm = None
+    if layout.has_depth:
+        calm = relief.relief(transform, *np.mgrid[: size[1], : size[0]].astype(np.float32)[::-1])
     for number in range(clip.onset - clip.lead, clip.offset + clip.tail + 1):
         photograph, depth, time = onset, calm, min(max(number - clip.onset, 0), len(course) - 1)
         if number != clip.onset:

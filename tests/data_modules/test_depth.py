@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def data(root, inputs=("depth", "frames"), **options) -> CASME3:
     return CASME3(root=str(root), inputs=inputs, **given)
 
 
-def depth_of(casme3: CASME3, clip: str):
+def depth_of(casme3: CASME3, clip: str) -> list[Any]:
     """The depth frames of a clip of the first subject."""
     row = next(row for row in rows(casme3.all_clips) if row.clip == clip)
     return casme3.depth_files(row)
