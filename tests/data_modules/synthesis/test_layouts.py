@@ -115,9 +115,10 @@ def test_depth_moves_with_the_face(roots):
         row, column = np.unravel_index(np.nanargmin(onset), onset.shape)
         assert abs(column - 64) < 4 and abs(row - 70) < 5  # the nose
         face = slice(40, 100), slice(44, 84)
+        onset, apex = (cv2.GaussianBlur(np.nan_to_num(crop), (0, 0), 3) for crop in (onset, apex))  # less its grain
         unmoved += np.abs(apex - onset)[face].mean()
         left += np.abs(cv2.remap(apex, x + u, y + v, cv2.INTER_LINEAR) - onset)[face].mean()
-    assert left < 0.7 * unmoved
+    assert left < 0.4 * unmoved
 
 
 def test_truth_is_kept_for_every_clip(roots):
