@@ -250,7 +250,7 @@ class FlowDataModule:
         import torch
 
         clips, picture = self.batch_size, (3, self.input_size, self.input_size)
-        batch = {"flow": torch.randn(clips, *picture), "target": torch.zeros(clips, dtype=torch.long)}
+        batch = {**dict.fromkeys(("flow", "depth"), torch.randn(clips, *picture)), "target": torch.zeros(clips).long()}
         batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
         return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "num_frames", 2), dim=1)}
 

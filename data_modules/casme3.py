@@ -27,12 +27,17 @@ SHEET = Sheet(
 class CASME3(ReleasedDataModule):
     """CAS(ME)^3, part A (Li, Dong, Lu, Wang, Yan, Huang, Huang and Wang, IEEE TPAMI 2023).
 
-        part_A/data/part_A/spNO.1/a/color/355.jpg               whole videos a to m, 1280x720; depth/ is not read
+        part_A/data/part_A/spNO.1/a/color/355.jpg               whole videos a to m, 1280x720
+        part_A/data/part_A/spNO.1/a/depth/355.png               one channel of 16 bits, aligned with the colour frame
         Part_A_ME_clip/frame/spNO.1_a_355/355.jpg               micro-expressions alone
+        Part_A_ME_clip/depth/spNO.1_a_355/355.png
         cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx
 
     A clip is called by its video and the onset that the sheet gives, ``a_355``: a video may hold several. About every
     tenth clip misses frames.
+
+    Depth becomes the input ``depth``, see ``mer.preprocessing.depth``, for a model that reads it; a clip whose onset or
+    apex has no depth frame is left out then. Other models take the clips without a look at ``depth/``.
     """
 
     name: ClassVar[str] = "casme3"
@@ -41,6 +46,7 @@ class CASME3(ReleasedDataModule):
         "It is free for research; ask the Institute of Psychology, Chinese Academy of Sciences, at casme.psych.ac.cn."
     )
     default_protocol: ClassVar[str] = "casme3-3"
+    available_inputs: ClassVar[tuple[str, ...]] = (*ReleasedDataModule.available_inputs, "depth")
     frames_per_second: ClassVar[int] = 30
     emotions: ClassVar[tuple[str, ...]] = ("disgust", "surprise", "others", "fear", "anger", "sad", "happy")
     subjects: ClassVar[str] = r"spNO\.\d{1,3}"

@@ -22,6 +22,7 @@ from data_modules.release.audit import ClipFrames
 from data_modules.release.clip_table import Problem, rows
 from mer import InputError, flow
 from mer.preprocessing.clip import REVISION, FlowPreparation, FramesPreparation, Source
+from mer.preprocessing.depth import DepthPreparation, find_depth
 from mer.preprocessing.video import FrameOfVideo
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class VideoDataModule(PreparedDataModule):
         frames = self.clip_frames(row).frames
         return tuple((frame.number, frame if isinstance(frame, FrameOfVideo) else frame.path) for frame in frames)
 
+    def depth_files(self, row) -> list[Path | None]:
+        """The depth frame beside every frame of a row of the clip table; None where there is none."""
+        return [find_depth(frame.path) for frame in self.clip_frames(row).frames]
+
     # The cache
 
     @property
@@ -64,6 +69,11 @@ class VideoDataModule(PreparedDataModule):
     def frames_folder(self) -> Path:
         """The cache of the input ``frames``."""
         return self._folders[1]
+
+    @property
+    def depth_folder(self) -> Path:
+        """The cache of the input ``depth``, where that is read."""
+        return self._folders[2]
 
     @cached_property
     def _folders(self) -> list[Path]:
@@ -77,12 +87,14 @@ class VideoDataModule(PreparedDataModule):
             f"{self.method}-{self.crop_size}": {**self._recipe, **flows},
             f"frames{self.num_frames}-{self.crop_size}": {**self._recipe, "num_frames": self.num_frames},
         }
+        if "depth" in self.inputs:
+            recipes[f"depth-{self.crop_size}"] = {**self._recipe, "apex": self.apex}
         folder = self.cache / self.name
         return {folder / f"{name}-{store.digest(recipe)}": recipe for name, recipe in recipes.items()}
 
     @property
     def _recipe(self) -> dict:
-        """The settings that both folders depend on."""
+        """The settings that all folders depend on."""
         return {
             "dataset": self.name,
             "layout": self.layout,
@@ -100,7 +112,11 @@ class VideoDataModule(PreparedDataModule):
         clips = self.label(self.all_clips)
         usable = [not any(reason(entry).exists() for entry in self._entries(row)) for row in rows(clips)]
         if not any(usable):
-            raise InputError(f"{self.root}: not one clip can be prepared; {self.folder}/*.left_out have the reasons")
+            why = next(file for row in rows(clips) for file in map(reason, self._entries(row)) if file.exists())
+            raise InputError(
+                f"{self.root}: not one clip can be prepared; {why.parent}/*.left_out have the reasons, as "
+                f"{why.read_text()}"
+            )
         clips = clips.loc[usable].reset_index(drop=True)
         return clips.assign(cached=[self._file(row).relative_to(self.cache).as_posix() for row in rows(clips)])
 
@@ -195,16 +211,21 @@ class VideoDataModule(PreparedDataModule):
 
     def _entries(self, row) -> Iterator[Entry]:
         """What has to be cached of a clip."""
-        if set(self.inputs) != {"frames"}:
+        if not {"flow", "onset", "apex"}.isdisjoint(self.inputs):
             yield self._flow_entry(row)
         if "frames" in self.inputs:
             frames = FramesPreparation(**self._from(row), count=self.num_frames)
             yield Entry(frames, self._place(self.frames_folder, row))
+        if "depth" in self.inputs:
+            depth = DepthPreparation(**self._from(row), apex=self._apex(row))
+            yield Entry(depth, self._place(self.depth_folder, row))
 
     def _flow_entry(self, row) -> Entry:
-        apex = self.clip_frames(row).apex if self.apex == "sheet" else None
         method = self.method if self.backend == "opencv" else None
-        return Entry(FlowPreparation(**self._from(row), apex=apex, method=method), self._file(row))
+        return Entry(FlowPreparation(**self._from(row), apex=self._apex(row), method=method), self._file(row))
+
+    def _apex(self, row) -> int | None:
+        return self.clip_frames(row).apex if self.apex == "sheet" else None
 
     def _from(self, row) -> dict:
         """How the frames of a clip are read and aligned."""

@@ -62,12 +62,13 @@ def predict(
     with clip_progress(model.name) as count:
         for done, wanted in enumerate(clips, start=1):
             try:
-                predictions += _predict(model, wanted, registered)
+                predicted, left_out = _predict(model, wanted, registered)
+                predictions, failures = predictions + predicted, failures + left_out
             except InputError as error:
                 failures.append(error)
             if len(clips) > 1:
                 count(done, len(clips))
-    if len(failures) == len(clips):
+    if not predictions and len(failures) >= len(clips):
         raise InputError("\nmer: ".join(map(str, failures)))
     if json:
         print(table.as_json(predictions), end="")
@@ -80,24 +81,24 @@ def predict(
     return 1 if failures else 0
 
 
-def _predict(model: Model, wanted: Wanted, registered: bool) -> list[Prediction]:
-    """The predictions of one clip: one, or one for each micro-expression that is spotted in a long one."""
+def _predict(model: Model, wanted: Wanted, registered: bool) -> tuple[list[Prediction], list[InputError]]:
+    """The predictions of one clip: one, or one for each micro-expression in a long one; and why some of these fail."""
     clip = open_clip(wanted.clip, wanted.frames_per_second)
     if (wanted.onset, wanted.apex, wanted.offset) == (None, None, None) and clip.is_long():
         if registered:
             raise InputError(
                 f"{clip.name}: is long, and nothing is spotted in crops of registered faces; name its onset and offset"
             )
-        spotted, predictions = model.predict_long(clip)
-        spots = len(predictions)
+        spotted, predictions, left_out = model.predict_long(clip)
+        spots = len(predictions) + len(left_out)
         print(
             f"{clip.name}: {spots or 'no'} micro-expression{'s' * (spots != 1)} spotted, that is motion over "
             f"{spotted.threshold:.2f} px of a face of 128 that rises and falls within half a second",
             file=sys.stderr,
         )
-        return predictions
+        return predictions, left_out
     places = {"onset": wanted.onset, "apex": wanted.apex, "offset": wanted.offset}
-    return [model.predict(clip, **places, registered=registered)]
+    return [model.predict(clip, **places, registered=registered)], []
 
 
 def list_clips(arguments: Sequence[str], shared: Wanted) -> list[Wanted]:

@@ -17,6 +17,7 @@ from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, YAMLError
 from data_modules import protocols
 from data_modules.cache import store
 from data_modules.cache.store import whole_file, write_text
+from data_modules.processes.whole_files import writing
 from data_modules.release.clip_table import complain
 from experiments import predictions
 from experiments.predictions import CLIP, MOST_BYTES, Pool
@@ -284,7 +285,8 @@ def _move_aside(path: Path) -> Path | None:
     names = (f"{path.name}.bad{number if number > 1 else ''}" for number in count(1))
     place = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
-        os.rename(path, place)
+        with writing(path, place):
+            os.rename(path, place)
     except FileNotFoundError:
         return None
     return place

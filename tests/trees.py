@@ -10,6 +10,7 @@ from data_modules.cache import store
 from data_modules.cache.extract import Entry
 from data_modules.synthesis.layouts import layout
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation
+from mer.preprocessing.depth import DepthPreparation
 
 IMAGES = {
     suffix: cv2.imencode(suffix, np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))[1].tobytes()
@@ -21,6 +22,7 @@ EMOTIONS = {
     "smic": ("negative", "positive", "surprise"),
     "casme3": ("disgust", "happy", "surprise", "Others", "fear"),
 }
+DEPTH = cv2.imencode(".png", np.random.default_rng(1).integers(600, 900, (48, 48), np.uint16))[1].tobytes()
 CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
 
 
@@ -33,6 +35,8 @@ def prepare_without_faces(entries: Iterable[Entry], workers: int) -> Iterator[No
         if isinstance(work, FramesPreparation):
             strip = np.arange(work.count, dtype=np.uint8)[:, None, None, None]
             tensors = {"frames": np.broadcast_to(strip, (work.count, 3, side, side))}
+        elif isinstance(work, DepthPreparation):
+            tensors = {"depth": np.full((3, side, side), work.apex or 0, np.float32)}
         else:
             assert isinstance(work, FlowPreparation) and (work.apex is None or work.apex in numbers[1:])
             tensors = {"flow": np.full((3, side, side), work.apex or 0, np.float32)}
@@ -42,10 +46,10 @@ def prepare_without_faces(entries: Iterable[Entry], workers: int) -> Iterator[No
         yield None
 
 
-def write_frames(folder: Path, names: Iterable[str]) -> None:
+def write_frames(folder: Path, names: Iterable[str], content: bytes | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(IMAGES[Path(name).suffix])
+        (folder / name).write_bytes(content or IMAGES[Path(name).suffix])
 
 
 def write_workbook(path: Path, sheets: dict[str, Sequence[Sequence]]) -> Path:
@@ -140,11 +144,11 @@ def casme3(root: Path, whole: bool = True) -> Path:
             if whole:
                 folder = root / "part_A/data/part_A" / f"{'spNo' if s == 14 else 'spNO'}.{s}" / video.upper()
                 write_frames(folder / "color", [f"{n}.jpg" for n in range(onset - 3, onset + 9)])
-                write_frames(folder / "depth", [f"{n}.png" for n in range(onset - 3, onset + 9)])
+                write_frames(folder / "depth", [f"{n}.png" for n in range(onset - 3, onset + 9)], DEPTH)
             else:
                 name = f"spNO.{s}_{video}_{onset}"
                 write_frames(root / "Part_A_ME_clip/frame" / name, [f"{n}.jpg" for n in range(onset, onset + 6)])
-                write_frames(root / "Part_A_ME_clip/depth" / name, [f"{n}.png" for n in range(onset, onset + 6)])
+                write_frames(root / "Part_A_ME_clip/depth" / name, [f"{n}.png" for n in range(onset, onset + 6)], DEPTH)
     junk = [("nothing", "of", "this", "counts")]
     write_workbook(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", {"Sheet1": junk, "label": [header, *rows]})
     return root

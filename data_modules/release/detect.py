@@ -96,7 +96,7 @@ def find_releases(root: Path, variants: Sequence[Variant], subject: str) -> tupl
                 continue
             image = _first_image(folder, patterns)
             if image is not None:
-                registered = image.name.lower().startswith("reg_") or _says_cropped(between or own_names)
+                registered = image.name.lower().startswith("reg_") or _says_cropped(between)
                 rank = (registered, order, place, depth, str(folder))
                 candidates.append((rank, Release(variant, folder, registered)))
     candidates.sort(key=lambda pair: pair[0])

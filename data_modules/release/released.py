@@ -144,11 +144,15 @@ class ReleasedDataModule(VideoDataModule):
         return audit
 
     def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
-        return {
+        sizes = {
             str(frame.path.relative_to(self.release.folder)): frame.size
             for row in rows(clips)
             for frame in self.clip_frames(row).frames
         }
+        for row in rows(clips) if "depth" in self.inputs else ():
+            files = (file for file in self.depth_files(row) if file)
+            sizes |= {f"depth {row.subject} {row.clip} {file.name}": file.stat().st_size for file in files}
+        return sizes
 
     def clip_frames(self, row) -> ClipFrames:
         """The frames of a row of the clip table."""

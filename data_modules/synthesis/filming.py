@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from data_modules.synthesis import relief
 from data_modules.synthesis.action_units import ACTION_UNITS, Field, parse
 from data_modules.synthesis.layouts.layout import Clip, Layout, stream
 from data_modules.synthesis.portraits import Subject
@@ -53,15 +54,23 @@ def film(folder: Path, seed: int, size: tuple[int, int] | None, layout: Layout, 
     field.gain = float(np.clip(generator.lognormal(np.log(PEAK), 0.4), 0.35, 1.95) / scale / np.hypot(dx, dy).max())
     dx, dy = dx * np.float32(field.gain), dy * np.float32(field.gain)
     course = _course(generator, clip).astype(np.float32)
+    calm = None
+    if layout.has_depth:
+        calm = relief.relief(transform, *np.mgrid[: size[1], : size[0]].astype(np.float32)[::-1])
     for number in range(clip.onset - clip.lead, clip.offset + clip.tail + 1):
-        photograph, time = onset, min(max(number - clip.onset, 0), len(course) - 1)
+        photograph, depth, time = onset, calm, min(max(number - clip.onset, 0), len(course) - 1)
         if number != clip.onset:
             image, amount = neutral.copy(), course[time]
             maps = sway.back(x - amount * dx, y - amount * dy, time)
             image[top:bottom, left:right] = cv2.remap(neutral, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             photograph = camera.shoot(image)
+            if calm is not None:
+                depth = calm.copy()
+                depth[top:bottom, left:right] = relief.relief(transform, *maps)
         if number not in clip.dropped:
             layout.add_frame(folder, clip, number, photograph.tobytes())
+            if depth is not None:
+                layout.add_depth(folder, clip, number, relief.encode(depth))
 
     truth = folder / layout.truth(clip)
     truth.parent.mkdir(exist_ok=True)

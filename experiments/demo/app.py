@@ -125,7 +125,9 @@ def _strongest(model: Model, clip: Clip) -> tuple[Prediction, str]:
     """
     if not clip.is_long():
         return model.predict(clip), ""
-    spotted, predictions = model.predict_long(clip)
+    spotted, predictions, left_out = model.predict_long(clip)
+    if left_out and not predictions:
+        raise left_out[0]
     if not predictions:
         raise InputError(
             f"{clip.name}: no micro-expression is spotted in it, that is no motion over {spotted.threshold:.2f} px of "
@@ -134,6 +136,7 @@ def _strongest(model: Model, clip: Clip) -> tuple[Prediction, str]:
     strengths = [interval.strength for interval in spotted.intervals]
     all_of_them = "; ".join(f"frames {p.onset} to {p.offset}: {p.label}" for p in predictions)
     note = f"Spotted in this video: {all_of_them}. The strongest is shown."
+    note += f" {len(left_out)} more could not be classified." if left_out else ""
     return predictions[strengths.index(max(strengths))], note
 
 

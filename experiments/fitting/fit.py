@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from safetensors.numpy import save
 
-from data_modules.cache.store import write_text
+from data_modules.cache.store import whole_file, write_text
 from data_modules.processes.pool import Failure
 from data_modules.processes.whole_files import remove_abandoned, temporary, writing
 from experiments import workers
@@ -88,8 +88,14 @@ def _export(experiment: Experiment, file: Path) -> float:
     """Write a model as ONNX; returns the largest difference of a probability."""
     from mer.onnx_export import export
 
-    with writing(file, file):
-        return export(Model(file.parent, "cpu", experiment.job.packages).tasks, experiment.data.dummy_batch(), file)
+    model = Model(file.parent, "cpu", experiment.job.packages)
+    try:
+        content, difference = export(model.tasks, experiment.data.dummy_batch())
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    with whole_file(file) as unfinished:
+        unfinished.write_bytes(content)
+    return difference
 
 
 def _log(fits: Sequence[Fit], seeds: Sequence[int], console: Console, registry: str) -> None:

@@ -25,7 +25,8 @@ def inspect(data: FlowDataModule) -> dict:
         Ready for JSON: ``dataset``, ``root``, ``layout``, ``sources``; ``clips`` that can be used, their ``subjects``;
         ``protocols`` with the clips, subjects and clips per class that take part in each, and ``published``, the same
         as the real sheets give it; ``frames``, their rate per second and the shortest, median and longest clip from
-        onset to offset; ``left_out`` and ``corrected`` problems, counted, and all ``problems``.
+        onset to offset; ``depth``, where the dataset has that, the clips in which every frame has a depth frame;
+        ``left_out`` and ``corrected`` problems, counted, and all ``problems``.
 
     Raises:
         InputError: If the folder cannot be used as a whole.
@@ -44,6 +45,7 @@ def inspect(data: FlowDataModule) -> dict:
         "protocols": protocols,
         "published": {name: counts for name, counts in published.items() if counts},
         "frames": _frames(used),
+        **_depth(data),
         "left_out": sum(not problem.used for problem in problems),
         "corrected": sum(problem.used for problem in problems),
         "problems": [asdict(problem) for problem in problems],
@@ -67,6 +69,8 @@ def show(findings: Mapping, console: Console) -> None:
         rate, length = str(frames["rate"]).strip("[]") or "an unknown number of", frames["length"]
         text += f"; {rate} frames per second, "
         text += f"{length['min']} to {length['max']}, median {length['median']:g}, frames a clip"
+    if "depth" in findings:
+        text += f"; {findings['depth']} clips with depth beside every frame"
     console.print(text, highlight=False)
     for source in findings["sources"]:
         console.print(escape(source), highlight=False, soft_wrap=True)
@@ -163,6 +167,12 @@ def _frames(clips: pd.DataFrame) -> dict:
         "rate": rates[0] if len(rates) == 1 else rates,
         "length": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},
     }
+
+
+def _depth(data: FlowDataModule) -> dict:
+    if not isinstance(data, VideoDataModule) or "depth" not in data.available_inputs:
+        return {}
+    return {"depth": sum(all(data.depth_files(row)) for row in rows(data.all_clips))}
 
 
 def _classes(counts: Mapping) -> str:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from markupsafe import Markup
 
-from experiments.prediction.table import FRAMES, seconds
+from experiments.prediction.table import FRAMES
 from mer.prediction import Prediction
 
 TOP, HEIGHT = 30, 150  # pixels: where the curve may begin, and how high it is
@@ -29,7 +29,7 @@ def draw(prediction: Prediction) -> Markup:
     def down(value: float) -> float:
         return TOP + HEIGHT * (1 - value / top)
 
-    parts = [_rows(rise, top), _ticks(first, last, across, prediction.frames_per_second)]
+    parts = [_rows(rise, top), _ticks(first, last, across, prediction)]
     if len(numbers):
         places = [f"{10 * across(x):.2f},{1000 * (1 - y / top):.1f}" for x, y in zip(numbers, moved, strict=True)]
         ends = (f"{10 * across(numbers[0]):.2f},1000", f"{10 * across(numbers[-1]):.2f},1000")
@@ -41,7 +41,7 @@ def draw(prediction: Prediction) -> Markup:
     marks = [_mark(name, frame, across(frame)) for name, frame in zip(FRAMES, marked, strict=True)]
     parts += [line for line, _ in marks]
     for number, value in zip(numbers, moved, strict=True) if len(numbers) <= MANY else ():
-        time = seconds(int(number), prediction.frames_per_second)
+        time = prediction.seconds(int(number))
         title = f"frame {number:.0f}{'' if time is None else f', {time:.3f} s'}: {value:.2f} px"
         dot = f'cx="{across(number):.3f}%" cy="{down(value):.1f}" r="2.5"'
         parts.append(f'<circle class="dot" {dot}><title>{title}</title></circle>')
@@ -65,16 +65,16 @@ def _rows(rise: float, top: float) -> str:
     return "".join(parts)
 
 
-def _ticks(first: float, last: float, across, frames_per_second: float | None) -> str:
+def _ticks(first: float, last: float, across, prediction: Prediction) -> str:
     """Numbers of frames under the curve, and under them the seconds."""
     step = max(1, round(_step(last - first, 5)))
     frame_row, time_row = TOP + HEIGHT + 16, TOP + HEIGHT + 31
     parts = [f'<text class="left" x="-24" y="{frame_row}">frame</text>']
-    parts += [f'<text class="left" x="-24" y="{time_row}">s</text>'] if frames_per_second else []
+    parts += [f'<text class="left" x="-24" y="{time_row}">s</text>'] if prediction.frames_per_second else []
     for frame in range(math.ceil(first / step) * step, math.floor(last) + 1, step):
         place = f'x="{across(frame):.3f}%"'
         parts.append(f'<text {place} y="{frame_row}">{frame}</text>')
-        if (time := seconds(frame, frames_per_second)) is not None:
+        if (time := prediction.seconds(frame)) is not None:
             parts.append(f'<text {place} y="{time_row}">{time:.3f}</text>')
     return "".join(parts)
 

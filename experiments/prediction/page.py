@@ -10,7 +10,7 @@ import numpy as np
 
 from data_modules.cache.store import digest
 from experiments.prediction import motion_chart, table
-from experiments.prediction.table import FRAMES, probability, seconds
+from experiments.prediction.table import FRAMES, probability
 from experiments.report import html
 from experiments.report.axes import Bar, Chart, Scale, axis, drawing, whisker
 from experiments.report.drawing import data_address, draw_clip, draw_wheel, full_colour, peak
@@ -155,7 +155,7 @@ def _facts(prediction: Prediction) -> list[Fact]:
     facts = [Fact("Prediction", printable(prediction.label), f"probability {probability(prediction)}")]
     for name in FRAMES:
         frame = int(getattr(prediction, name))
-        time = seconds(frame, rate)
+        time = prediction.seconds(frame)
         facts.append(Fact(name.capitalize(), f"frame {frame}", "" if time is None else f"{time:.3f} s"))
     face = "" if width is None else f"{width:.0f} px wide"
     speed = f"{rate:g} frames per second" if rate else "frame rate unknown"

@@ -24,7 +24,7 @@ def show(predictions: Sequence[Prediction], console: Console) -> None:
     for name in ("probability", *FRAMES, "face", "warnings"):
         printed.add_column(name, justify="right", no_wrap=True)
     for prediction in predictions:
-        frames = (_frame(getattr(prediction, name), prediction.frames_per_second) for name in FRAMES)
+        frames = (_frame(prediction, getattr(prediction, name)) for name in FRAMES)
         face = "" if prediction.face_width is None else f"{prediction.face_width:.0f} px"
         names = (escape(printable(text)) for text in (prediction.clip, prediction.label))
         printed.add_row(*names, probability(prediction), *frames, face, str(len(prediction.warnings) or ""))
@@ -36,7 +36,7 @@ def show(predictions: Sequence[Prediction], console: Console) -> None:
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
-    """A list with an object per clip; seconds are counted from frame 0, as a player shows them."""
+    """A list with an object per clip; seconds are counted from the first frame, as a player shows them."""
     return json.dumps([_record(prediction) for prediction in predictions], indent=2, allow_nan=False) + "\n"
 
 
@@ -51,15 +51,10 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     for prediction in predictions:
         frames = [getattr(prediction, name) for name in FRAMES]
         values = [*map(_float, prediction.probabilities), *map(_float, prediction.spread), *frames]
-        values += [seconds(frame, prediction.frames_per_second) for frame in frames]
+        values += map(prediction.seconds, frames)
         warnings = "; ".join(prediction.warnings)
         writer.writerow([prediction.clip, prediction.label, *values, prediction.face_width, warnings])
     return text.getvalue()
-
-
-def seconds(frame: int, frames_per_second: float | None) -> float | None:
-    """When a frame is shown, from frame 0 on, in seconds to the microsecond; None if the rate is unknown."""
-    return round(int(frame) / frames_per_second, 6) if frames_per_second else None
 
 
 def probability(prediction: Prediction, place: int | None = None) -> str:
@@ -70,25 +65,24 @@ def probability(prediction: Prediction, place: int | None = None) -> str:
 
 
 def _record(prediction: Prediction) -> dict:
-    rate = prediction.frames_per_second
     chances = zip(prediction.classes, prediction.probabilities, prediction.spread, strict=True)
     return {
         "clip": prediction.clip,
         "prediction": prediction.label,
         "probabilities": {name: {"mean": _float(mean), "spread": _float(spread)} for name, mean, spread in chances},
         **{
-            name: {"frame": int(frame), "seconds": seconds(frame, rate)}
+            name: {"frame": int(frame), "seconds": prediction.seconds(frame)}
             for name, frame in ((name, getattr(prediction, name)) for name in FRAMES)
         },
-        "frames_per_second": rate,
+        "frames_per_second": prediction.frames_per_second,
         "face_width": prediction.face_width,
         "warnings": list(prediction.warnings),
     }
 
 
-def _frame(frame: int, frames_per_second: float | None) -> str:
+def _frame(prediction: Prediction, frame: int) -> str:
     """The seconds are in a second line, which keeps the table narrow."""
-    time = seconds(frame, frames_per_second)
+    time = prediction.seconds(frame)
     return f"{frame}" if time is None else f"{frame}\n{time:.2f} s"
 
 

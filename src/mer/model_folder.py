@@ -1,5 +1,6 @@
 """A model's folder: what its ``config.yaml`` says, and the networks that are built by it."""
 
+import hashlib
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mer import InputError, flow, transforms
@@ -108,6 +111,22 @@ def read_config(path: Path) -> dict[str, Any]:
     for problem in _problems(config):
         raise InputError(f"{path}: {problem}; copy the model again, or fit it anew")
     return config
+
+
+def read_weights(path: Path, sha256: str, device: str) -> dict[str, Tensor]:
+    """The weights of all seeds, by name.
+
+    Raises:
+        InputError: If the file cannot be read, or has another checksum.
+    """
+    try:
+        with path.open("rb") as content:
+            checksum = hashlib.file_digest(content, "sha256").hexdigest()
+        if checksum != sha256:
+            raise InputError(f"{path}: is damaged, or belongs to another config.yaml; copy the model again")
+        return load_file(path, device)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
 
 
 def _problems(config: Mapping[str, Any]) -> Iterator[str]:

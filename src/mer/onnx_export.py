@@ -2,11 +2,9 @@
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,21 +42,21 @@ class SeedMean(nn.Module):
         return torch.stack([task.predict_step(batch) for task in self.tasks]).mean(0)
 
 
-def export(tasks: Sequence[Task], example: Batch, path: Path) -> float:
-    """Write a model as one ONNX file with its weights, after a comparison with torch on the CPU.
+def export(tasks: Sequence[Task], example: Batch) -> tuple[bytes, float]:
+    """A model as one ONNX file with its weights, after a comparison with torch on the CPU.
 
     The file's inputs are those of the networks, by name, for any number of clips B: ``flow``, float32 (B, 3, S, S), as
-    ``mer.transforms.normalise_flow`` gives it; ``onset`` and ``apex``, uint8 RGB (B, 3, S, S); ``frames``, uint8 RGB
-    (B, T, 3, S, S). Its output is ``probabilities``, float32 (B, K): the mean over the tasks of ``Task.predict_step``,
-    the mirror image included.
+    ``mer.transforms.normalise_flow`` gives it, or ``depth``, as ``mer.preprocessing.depth.normalise`` does; ``onset``
+    and ``apex``, uint8 RGB (B, 3, S, S); ``frames``, uint8 RGB (B, T, 3, S, S). Its output is ``probabilities``,
+    float32 (B, K): the mean over the tasks of ``Task.predict_step``, the mirror image included.
 
     Args:
         tasks: The trained tasks of one recipe, one per seed, on the CPU; they are put in evaluation mode.
         example: The networks' inputs for one clip or more, on the CPU; other tensors are not read.
-        path: The file, which appears whole or not at all; an older one is replaced.
 
     Returns:
-        The largest difference of a probability between torch and onnxruntime, over batches of ``BATCH_SIZES`` clips.
+        The file's content, and the largest difference of a probability between torch and onnxruntime, over batches of
+        ``BATCH_SIZES`` clips.
 
     Raises:
         InputError: If the extra ``export`` is missing, the network has no ONNX form, the weights are too large for one
@@ -68,9 +66,7 @@ def export(tasks: Sequence[Task], example: Batch, path: Path) -> float:
     network = SeedMean(tasks).eval()
     size = sum(weights.nbytes for weights in network.state_dict().values())
     if size > LARGEST:
-        raise InputError(
-            f"{path}: an ONNX file holds less than 2 GiB, and the weights have {size:,} bytes; fit fewer seeds"
-        )
+        raise InputError(f"an ONNX file holds less than 2 GiB, and the weights have {size:,} bytes; fit fewer seeds")
     clips = make_clips(tasks[0].network.inputs, example, max(BATCH_SIZES))
     batches = [{name: tensors[:count] for name, tensors in clips.items()} for count in BATCH_SIZES]
     with torch.no_grad(), quiet():
@@ -81,17 +77,14 @@ def export(tasks: Sequence[Task], example: Batch, path: Path) -> float:
             results = run(model, batches)
         except Exception as error:  # torch, onnxscript and onnxruntime have a dozen kinds, of no common base
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            raise InputError(
-                f"{path}: {type(tasks[0].network).__name__} cannot be written as ONNX: {reason}"
-            ) from error
+            raise InputError(f"{type(tasks[0].network).__name__} cannot be written as ONNX: {reason}") from error
     difference = float(np.max([np.abs(got - wanted).max() for got, wanted in zip(results, expected, strict=True)]))
     if not difference <= TOLERANCE:  # nan is no match
         raise InputError(
-            f"{path} is not written: probabilities under onnxruntime differ from torch's by {difference:.1e}, more "
+            f"no ONNX file is written: probabilities under onnxruntime differ from torch's by {difference:.1e}, more "
             f"than {TOLERANCE:.0e}"
         )
-    write_whole(path, model)
-    return difference
+    return model, difference
 
 
 def require_extra() -> None:
@@ -165,16 +158,3 @@ def run(model: bytes, batches: Sequence[Batch]) -> list[np.ndarray]:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return [session.run(None, {name: x.numpy() for name, x in batch.items()})[0] for batch in batches]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, and rename it when it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ class Prediction:
         apex: Number of the frame that the flow leads to.
         offset: Number of the last frame.
         frames_per_second: None if nobody knows it.
+        start: Number of the first frame of the clip, or of the longer video that it is a part of: its time is 0.
         face_width: Distance of the outer ends of the face in the onset frame, in pixels; None for registered faces.
         warnings: What makes the prediction doubtful, one sentence each.
         flow: The flow map (3, S, S) of the aligned face, S the model's ``crop_size``: u (right), v (down), both in
@@ -47,8 +48,14 @@ class Prediction:
     attention: NDArray[np.float32] | None
     frame_numbers: NDArray[np.int64]
     movement: NDArray[np.float64]
+    start: int = 0
 
     @property
     def label(self) -> str:
         """The class with the highest probability."""
         return self.classes[int(np.argmax(self.probabilities))]
+
+    def seconds(self, frame: int) -> float | None:
+        """When a frame is shown, in seconds to the microsecond; None if the rate is unknown."""
+        rate = self.frames_per_second
+        return round((int(frame) - self.start) / rate, 6) if rate else None

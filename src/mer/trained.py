@@ -7,7 +7,6 @@ The folder is written by ``mer fit``: ``model.safetensors``, the weights of ever
 how its input is made; ``README.md``, the model's card.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mer import InputError, model_folder
@@ -30,6 +27,7 @@ from mer.prediction import Prediction
 from mer.preprocessing import apex as apexes
 from mer.preprocessing import quality
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation, VideoFrame, finder, read_frame
+from mer.preprocessing.depth import DepthPreparation
 from mer.preprocessing.spotting import Spotted, spot_intervals
 from mer.preprocessing.video import Clip, open_clip
 from mer.training.task import Task
@@ -80,14 +78,7 @@ class Model:
     def _tasks(self, packages: Sequence[str]) -> list[Task]:
         """The tasks with their weights, at test time."""
         file = self.folder / "model.safetensors"
-        try:
-            with file.open("rb") as content:
-                checksum = hashlib.file_digest(content, "sha256").hexdigest()
-            if checksum != self.config["sha256"]:
-                raise InputError(f"{file}: is damaged, or belongs to another config.yaml; copy the model again")
-            weights = load_file(file, str(self.device))
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{file}: cannot be read ({error})") from error
+        weights = model_folder.read_weights(file, self.config["sha256"], str(self.device))
         tasks = [task.to(self.device).eval() for task in model_folder.tasks(self.config, weights, packages)]
         self._check_revisions(tasks[0].network)
         self._check_shapes(tasks[0])
@@ -147,11 +138,12 @@ class Model:
                 "mer predict does, or name its onset and offset"
             )
         name = clip.name if (first, last) == (clip.first, clip.last) else f"{clip.name}, frames {first} to {last}"
-        return self._predict(name, clip.frames_per_second, tuple(clip.frames(first, last)), wanted, registered)
+        predicted = self._predict(name, clip.frames_per_second, tuple(clip.frames(first, last)), wanted, registered)
+        return replace(predicted, start=clip.first)
 
     def predict_long(
         self, clip: str | Path | Clip, *, frames_per_second: float | None = None
-    ) -> tuple[Spotted, list[Prediction]]:
+    ) -> tuple[Spotted, list[Prediction], list[InputError]]:
         """Spot the micro-expressions of a long clip, and classify each.
 
         Args:
@@ -159,7 +151,7 @@ class Model:
             frames_per_second: In place of what the file says.
 
         Returns:
-            What was spotted, and a prediction for each of its intervals.
+            What was spotted and can be predicted, a prediction for each of its intervals, and why others have none.
 
         Raises:
             InputError: If it is no such clip, has no face, or nobody knows its frame rate.
@@ -177,8 +169,15 @@ class Model:
                 yield read_frame(source)
 
         spotted = spot_intervals(images(), clip.frames_per_second)
-        places = [(numbers[i.onset], numbers[i.apex], numbers[i.offset]) for i in spotted.intervals]
-        return spotted, [self.predict(clip, onset=onset, apex=apex, offset=offset) for onset, apex, offset in places]
+        kept, predictions, left_out = [], [], []
+        for interval in spotted.intervals:
+            onset, apex, offset = (numbers[index] for index in (interval.onset, interval.apex, interval.offset))
+            try:
+                predictions.append(self.predict(clip, onset=onset, apex=apex, offset=offset))
+                kept.append(interval)
+            except InputError as error:
+                left_out.append(InputError(f"{clip.name}, frames {onset} to {offset}: left out, as {error}"))
+        return replace(spotted, intervals=tuple(kept)), predictions, left_out
 
     def _predict(
         self,
@@ -212,6 +211,8 @@ class Model:
         tensors = work.compute(onset, landmarks)
         if "frames" in self.input["inputs"]:
             tensors |= FramesPreparation(frames=frames, **common, count=how["num_frames"]).compute(onset, landmarks)
+        if "depth" in self.input["inputs"]:
+            tensors |= DepthPreparation(frames=frames, **common, apex=work.apex).compute(onset, landmarks)
         if "pair" in tensors:
             first, second = torch.from_numpy(tensors.pop("pair")).to(self.device)[:, None, None]
             tensors["flow"] = with_strain(tvl1(first, second)[0].cpu().numpy())

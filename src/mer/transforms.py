@@ -82,5 +82,5 @@ def resize(maps: Tensor, size: int) -> Tensor:
 
 PICTURES = ("onset", "apex", "frames")
 
-MIRRORS = {"flow": mirror_flow, **dict.fromkeys(PICTURES, mirror_pictures)}
+MIRRORS = {"flow": mirror_flow, "depth": mirror_pictures, **dict.fromkeys(PICTURES, mirror_pictures)}
 """The function that mirrors each input of a network."""

@@ -16,7 +16,10 @@ from data_modules.protocols import PROTOCOLS, own_protocol
 from data_modules.release.clip_table import COLUMNS
 from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
+from experiments.experiment import Experiment
+from experiments.fold import train
 from experiments.inspection import findings, gallery
+from experiments.jobs import Job
 from experiments.results import cells
 from mer import InputError
 from mer.preprocessing.clip import read_frame
@@ -365,6 +368,26 @@ def test_a_sweep_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert "not that of the table any more" in capsys.readouterr().err
     assert store.read(next((tmp_path / "cache/clips").glob("tvl1-*/*.safetensors"))) is not None
     assert torch.isfinite(torch.tensor(first.pooled(0)["p_disgust"].astype(float).to_numpy())).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("ahmsa_net", ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--model.network.heads=[1,2]")),
+        ("mfvan", ("--model.first_stage_steps=2",)),
+        ("timm_baseline", ("--model.network.name=resnet10t",)),
+        ("off_apexnet", ()),
+        ("rcn", ()),
+        ("htnet", ()),
+    ],
+)
+def test_every_other_network_learns_from_them(model, options, tmp_path, no_faces):
+    few = ("--trainer.max_steps=2", "--data.batch_size=4", "--data.crop_size=32")
+    root, places = write(tmp_path / "data"), {name: str(tmp_path / name) for name in ("cache", "results")}
+    experiment = Experiment(Job("clips", model, root=str(root), options=(*few, *options), **places))
+    experiment.data.prepare_data()
+    outcome = train(experiment, experiment.folds()[0])
+    assert len(outcome.predictions) == 3 and np.isfinite(outcome.predictions.filter(like="p_").to_numpy()).all()
 
 
 def test_one_label_alone_is_enough_for_a_union(tmp_path):

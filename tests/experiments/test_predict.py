@@ -5,6 +5,7 @@ import json
 import shutil
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from data_modules.synthesis.long_videos import LongVideo
 from experiments import predict
 from experiments.cli import main
-from mer.trained import load
+from mer import InputError
+from mer.trained import Model, load
 from tests import fitted
 
 
@@ -273,6 +275,17 @@ def test_a_long_video_without_an_expression(model, long, tmp_path, capfd):
     out, err = capfd.readouterr()
     assert json.loads(out) == [] and "no micro-expressions spotted" in err
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
+
+
+@pytest.mark.parametrize(("predicted", "status"), [(True, 1), (False, 2)])
+def test_of_a_long_video_some_cannot_be_classified(model, clips, monkeypatch, capfd, predicted, status):
+    clip = clips / "good/frames"
+    predictions = [load(model, "cpu").predict(clip)] if predicted else []
+    spotted = SimpleNamespace(threshold=0.3), predictions, [InputError("frames 5 to 9: left out")]
+    monkeypatch.setattr(Model, "predict_long", lambda *_: spotted)
+    assert run(model, clip, "--json", "--frames-per-second", 1) == status
+    out, err = capfd.readouterr()
+    assert "mer: frames 5 to 9: left out" in err and (len(json.loads(out)) == 1 if predicted else not out)
 
 
 def test_registered_faces(model, clips, tmp_path, capfd):

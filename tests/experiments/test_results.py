@@ -1,5 +1,6 @@
 """Which files of a results folder are valid, and what becomes of the others."""
 
+import errno
 import os
 import shutil
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from data_modules import protocols
+from data_modules.processes.whole_files import WriteError
 from experiments.results import Cell, Fold, cells
 from mer import InputError
 from tests import sweeps
@@ -90,6 +92,16 @@ def test_a_file_that_is_no_result_of_its_fold_is_left_out_and_moved_aside(cell, 
     assert cell.set_aside(0) == {path.with_name("smic-sub01.csv.bad"): pool.faults["smic-sub01"]}
     assert not path.exists() and path.with_name("smic-sub01.csv.bad").read_bytes() == spoiled
     assert cell.set_aside(0) == {} and cell.pool(0).faults == {}
+
+
+def test_a_file_system_that_refuses_to_move_it_aside_is_named(cell, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
+
+    Fold(cell, "smic-sub01", 0).file.write_bytes(b"")
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(WriteError, match=r"smic-sub01\.csv cannot be written: .* refuses to rename"):
+        cell.set_aside(0)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, b"\xff\xfe", b'"', b"a,b\n1,2\n", b"\n" * 50, b'dataset,"x'])

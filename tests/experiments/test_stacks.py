@@ -73,7 +73,12 @@ def folds_of(chosen: Experiment) -> list[Fold]:
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [*((model, ()) for model in SMALL), ("ststnet", EXACT), ("ahmsa_net", EXACT)],
+    [
+        *((model, ()) for model in SMALL),
+        ("hsta", ("--model.network.special=depth",)),
+        ("ststnet", EXACT),
+        ("ahmsa_net", EXACT),
+    ],
 )
 def test_a_stack_of_eight_is_eight_folds(root, model, options):
     options = (*CALM[model], *options)

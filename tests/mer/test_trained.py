@@ -12,7 +12,8 @@ from data_modules.cache import extract
 from data_modules.cache.extract import Entry
 from data_modules.release.clip_table import rows
 from experiments.experiment import Experiment
-from mer import InputError
+from mer import InputError, trained
+from mer.preprocessing.spotting import Interval, Spotted
 from mer.trained import load
 from mer.training.task import Task
 from tests import fitted
@@ -148,6 +149,23 @@ def test_a_video_is_a_folder_of_its_frames(model, films, tmp_path):
         assert getattr(film, name) == getattr(frames, name)
     pair = loaded.predict(f"{tmp_path}/frames/2.png:{tmp_path}/frames/{film.apex}.png")
     np.testing.assert_array_equal(pair.probabilities, film.probabilities)
+
+
+def test_an_interval_without_a_face_costs_no_other_one(model, films, tmp_path, monkeypatch):
+    images = sorted(next(films.glob("*/sub02/*")).glob("*.jpg"), key=lambda path: int(path.stem[3:]))
+    last = len(images)
+    for number, path in enumerate(images, start=1):
+        shutil.copy(path, tmp_path / f"{number}.jpg")
+    for number in range(last + 1, last + 11):
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), np.full((240, 320, 3), 128, np.uint8))
+    intervals = (Interval(last, last + 4, last + 8, 2.0), Interval(0, 5, last - 1, 1.0))
+    monkeypatch.setattr(trained, "spot_intervals", lambda frames, _: Spotted(np.zeros(len([*frames])), 0.3, intervals))
+    spotted, (prediction,), (error,) = load(model, "cpu").predict_long(tmp_path, frames_per_second=100)
+    assert spotted.intervals == intervals[1:] and (prediction.onset, prediction.offset) == (1, last)
+    assert prediction.seconds(prediction.onset) == 0 and prediction.seconds(prediction.offset) == (last - 1) / 100
+    assert str(error).startswith(f"{tmp_path}, frames {last + 1} to {last + 9}: left out, as ") and "no face" in str(
+        error
+    )
 
 
 def test_the_number_of_threads_changes_nothing_and_stays(model, films):

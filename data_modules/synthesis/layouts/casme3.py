@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from string import ascii_lowercase
 from typing import ClassVar
@@ -11,7 +10,6 @@ import numpy as np
 
 from data_modules.synthesis import action_units
 from data_modules.synthesis.layouts.layout import Clip, Layout, drop, stray, write_workbook
-from mer.preprocessing.opencv import cv2
 
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII")
 GAP = 3  # still frames before and after each clip of a video
@@ -21,7 +19,7 @@ class CASME3Layout(Layout):
     """CAS(ME)^3 part A (Li et al., TPAMI 2022), 30 frames per second.
 
     root/part_A/data/part_A/spNO.1/a/color/355.jpg       a stretch of a whole video
-    root/part_A/data/part_A/spNO.1/a/depth/355.png       16 bit
+    root/part_A/data/part_A/spNO.1/a/depth/355.png       16 bits, millimetres; the same motion
     root/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx       sheet label
     root/truth/spNO.1_a_355.safetensors                  subject, video, onset
 
@@ -37,6 +35,7 @@ class CASME3Layout(Layout):
     emotions: ClassVar[Mapping[str, Mapping[str, int]]] = action_units.CASME3_EMOTIONS
     cycle: ClassVar[tuple[str, ...]] = tuple(action_units.CASME3_EMOTIONS)
     size: ClassVar[tuple[int, int]] = (1280, 720)
+    has_depth: ClassVar[bool] = True
     length: ClassVar[tuple[int, int]] = (8, 16)
     onset: ClassVar[tuple[int, int]] = (5, 400)
 
@@ -72,11 +71,10 @@ class CASME3Layout(Layout):
         subject = "spNo.2" if clip.subject == "spNO.2" and clip.person else clip.subject
         return f"part_A/data/part_A/{subject}/{clip.name}/color/{number}.jpg"
 
-    def add_frame(self, root: Path, clip: Clip, number: int, photograph: bytes) -> None:
-        super().add_frame(root, clip, number, photograph)
+    def add_depth(self, root: Path, clip: Clip, number: int, picture: bytes) -> None:
         path = (root / self.frame(clip, number)).parent.parent / "depth" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(_depth(self.size if clip.person else self.small))
+        path.write_bytes(picture)
 
     def finish(self, root: Path, table: list[Clip]) -> None:
         rows: list[tuple] = [("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")]
@@ -97,14 +95,3 @@ class CASME3Layout(Layout):
         folder = (root / self.frame(table[0], 0)).parent
         stray(folder, "Thumbs.db")
         stray(folder.parent.parent, ".DS_Store", "Desktop - Shortcut.lnk")
-
-
-@cache
-def _depth(size: tuple[int, int]) -> bytes:
-    """A head before a wall, in millimetres."""
-    width, height = size
-    image = np.full((height, width), 1500, np.uint16)
-    cv2.ellipse(image, (width // 2, height // 2), (height // 5, height * 3 // 10), 0, 0, 360, (700,), -1)
-    done, data = cv2.imencode(".png", image)
-    assert done
-    return data.tobytes()

@@ -85,6 +85,7 @@ class Layout:
         size: Width and height of the frames in pixels.
         small: The same for the stand-ins that ``--sheet`` writes.
         grey: Whether the frames are grey.
+        has_depth: Whether each has a depth frame.
         length: Least and (one more than) most frames of a clip.
         onset: The same of the onset's number.
         subjects: Default number of subjects.
@@ -105,6 +106,7 @@ class Layout:
     onset: ClassVar[tuple[int, int]] = (4, 260)
     subjects: ClassVar[int] = 10
     clips: ClassVar[int] = 15
+    has_depth: ClassVar[bool] = False
     suffix: ClassVar[str] = ""  # at the end of half of the clips' names
 
     @property
@@ -141,6 +143,10 @@ class Layout:
         path = root / self.frame(clip, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photograph)
+
+    def add_depth(self, root: Path, clip: Clip, number: int, picture: bytes) -> None:
+        """Writes the depth frame of a frame, a PNG."""
+        raise NotImplementedError
 
     def plan(self, seed: int, number: int, clips: int) -> list[Clip]:
         """Draw the clips of a subject, with frame numbers, action units and emotions, in the order of the sheet."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.synthesis import relief
 from data_modules.synthesis.action_units import Field, parse
 from data_modules.synthesis.filming import encode
 from data_modules.synthesis.layouts import LAYOUTS
@@ -17,7 +18,7 @@ from data_modules.synthesis.layouts.layout import Layout, Row, stream
 from data_modules.synthesis.layouts.smic import SMICLayout
 from data_modules.synthesis.portraits import Subject
 from mer import InputError
-from mer.preprocessing.faces import FaceFinder
+from mer.preprocessing.faces import FaceFinder, alignment
 from mer.preprocessing.opencv import cv2
 
 PEOPLE = 8  # faces, who are shared out among the real subjects
@@ -65,8 +66,8 @@ def write(root: Path, rows: Rows, seed: int) -> Iterator[None]:
             clip = layout.stand_in(row)
             suffix = Path(layout.frame(clip, 0)).suffix
             grain = stream(seed, i, "grain", layout.label)  # no two clips have the same pixels
-            frames = []
-            for image in _faces(type(layout), seed, sum(row.subject.encode()) % PEOPLE, row.emotion):
+            frames, person = [], sum(row.subject.encode()) % PEOPLE
+            for image in _faces(type(layout), seed, person, row.emotion):
                 noisy = image + grain.normal(0, 1.0, image.shape)
                 frames.append(encode(noisy.clip(0, 255).astype(np.uint8), suffix, layout.grey).tobytes())
             rise, fall = max(1, row.peak - row.first), max(1, row.last - row.peak)
@@ -74,6 +75,8 @@ def write(root: Path, rows: Rows, seed: int) -> Iterator[None]:
                 ahead = number - row.peak
                 level = 1 - (-ahead / rise if ahead < 0 else ahead / fall)
                 layout.add_frame(folder, clip, number, frames[round(level * (LEVELS - 1))])
+                if layout.has_depth:
+                    layout.add_depth(folder, clip, number, _depth(type(layout), seed, person))
             yield
         if layout.file:
             folder.mkdir(exist_ok=True)
@@ -143,6 +146,17 @@ def _faces(kind: type[Layout], seed: int, person: int, emotion: str) -> list[NDA
         image = cv2.remap(neutral, x - amount * dx, y - amount * dy, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         levels.append(cv2.resize(image, kind.small, interpolation=cv2.INTER_AREA).astype(np.float32))
     return levels
+
+
+@cache
+def _depth(kind: type[Layout], seed: int, person: int) -> bytes:
+    """The depth frame of a calm face, small."""
+    _, landmarks = _portrait(seed, kind.people + person)
+    width, height = kind.small
+    x, y = np.meshgrid(
+        np.linspace(0, SIZE[0], width, dtype=np.float32), np.linspace(0, SIZE[1], height, dtype=np.float32)
+    )
+    return relief.encode(relief.relief(alignment(landmarks), x, y))
 
 
 @cache

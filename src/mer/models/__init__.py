@@ -13,7 +13,7 @@ class Network(nn.Module):
 
     ``__init__`` takes ``num_classes`` K and ``size``, the height and width S of the inputs; its signature is the
     network's part of a recipe. ``forward`` takes, by name, the tensors in ``inputs``, normalised as by
-    ``mer.transforms``: ``flow`` (B, 3, S, S), or pictures: ``onset`` and ``apex`` (B, 3, S, S), ``frames``
+    ``mer.transforms``: ``flow`` or ``depth`` (B, 3, S, S), or pictures: ``onset`` and ``apex`` (B, 3, S, S), ``frames``
     (B, T, 3, S, S). If ``shows_attention``, it also takes ``attention=True`` and then returns ``attention`` (B, S, S)
     in [0, 1].
     """

@@ -20,7 +20,7 @@ from mer.models.attention_map import average_maps, patch_map
 PRESETS = {"tiny": ((96, 192), 3), "small": ((192, 384), 6), "base": ((384, 768), 12)}
 """Widths of the special and the video branch, and the number of heads of both."""
 
-SPECIAL = {"frames": ("onset", "apex"), "flow": ("flow",)}
+SPECIAL = {"frames": ("onset", "apex"), "flow": ("flow",), "depth": ("depth",)}
 """The inputs that the special branch reads as its frames."""
 
 PATCHES = (12, 16)
@@ -190,7 +190,7 @@ class HSTA(Network):
     tokens, dropout after them; USTA as a pre-norm transformer block over all space-time tokens, feed-forward x4, no
     bias of keys, norms with an epsilon of 1e-6; CSTA; a linear head on both CLS tokens; widths, heads, stages and
     depths; 6 video frames; dropout and drop-path of 0.2.
-    Our choice: a flow map is cut into 1x12x12; dropout nowhere else; in CSTA a layer norm before the attention and
+    Our choice: flow or depth is cut into 1x12x12; dropout nowhere else; in CSTA a layer norm before the attention and
     drop-path after it; drop-path that rises linearly from 0 with the depth; a layer norm of each branch before the
     head; linear layers that start as Glorot's, tubelets and CLS tokens from a normal distribution of deviation 0.02;
     layers for layer-wise learning rates: the tubelets, every stage, the head.
@@ -199,16 +199,16 @@ class HSTA(Network):
         num_classes: Classes K of the protocol.
         size: Height and width S of the pictures and flow maps in pixels; the weights do not depend on it.
         preset: Widths and heads.
-        special: Input of the special branch: onset and apex ``frames``, or the ``flow`` map.
+        special: Input of the special branch: onset and apex ``frames``, the ``flow`` map, or ``depth``, of CAS(ME)^3
+            alone. The paper speaks of special frames or data; that depth is one of these is our reading.
         stages: Stages.
         depths: Blocks of USTA per stage in the special and the video branch.
         dropout: Probability of dropping a feature of a token before the first stage.
         drop_path: Drop-path probability of the last block.
-        checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not for networks
-            that are trained as a stack, since ``torch.func`` cannot recompute.
+        checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not in a stack.
 
     Raises:
-        ValueError: If an argument is unknown or out of range, or ``size`` is smaller than a patch.
+        ValueError: If an argument is unknown or out of range.
     """
 
     shows_attention = True
@@ -218,7 +218,7 @@ class HSTA(Network):
         num_classes: int,
         size: int = 224,
         preset: Literal["tiny", "small", "base"] = "tiny",
-        special: Literal["frames", "flow"] = "frames",
+        special: Literal["frames", "flow", "depth"] = "frames",
         stages: int = 4,
         depths: tuple[int, int] = (1, 2),
         dropout: float = 0.2,
@@ -248,7 +248,7 @@ class HSTA(Network):
         """The special branch's inputs, then ``frames``; a ValueError if ``special`` is unknown."""
         special = arguments.get("special", "frames")
         if special not in SPECIAL:
-            raise ValueError(f"HSTA's special data is {' or '.join(map(repr, SPECIAL))}, not {special!r}")
+            raise ValueError(f"HSTA's special data is {', '.join(map(repr, SPECIAL))}, not {special!r}")
         return *SPECIAL[special], "frames"
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -261,7 +261,7 @@ class HSTA(Network):
         Args:
             frames: Video frames, normalised, shape (B, T, 3, S, S); a ValueError if T is odd.
             attention: Also return the attention map.
-            **special: The other ``inputs``: ``onset`` and ``apex``, normalised, or ``flow``, scaled; (B, 3, S, S) each.
+            **special: The other ``inputs``, normalised: ``onset`` and ``apex``, ``flow``, or ``depth``; (B, 3, S, S).
 
         Returns:
             ``logits`` (B, K); with ``attention`` also ``attention``, (B, S, S) in [0, 1]: the attention of the CLS

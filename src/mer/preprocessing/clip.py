@@ -148,12 +148,7 @@ class FlowPreparation(Preparation):
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         first = self._alignment(onset, landmarks, self.size)
-        wanted = self.apex
-        if wanted is None:
-            numbers, moved, _ = self.watch(onset, landmarks)
-            wanted = numbers[apexes.spot(moved)]
-        number, path = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
-        apex = _read_like(onset, path)
+        number, _, apex = self._apex_frame(onset, landmarks)
         second = self._follow(onset, apex, first)
         crops = crop(grey(onset), first, self.size), crop(grey(apex), second, self.size, like=first)
         return {
@@ -162,6 +157,17 @@ class FlowPreparation(Preparation):
             "apex": crop(apex, second, self.size, like=first).transpose(2, 0, 1),
             "apex_frame": np.array([number]),
         }
+
+    def _apex_frame(
+        self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None
+    ) -> tuple[int, Source, NDArray[np.uint8]]:
+        """Number, source and picture of the frame that the flow leads to."""
+        wanted = self.apex
+        if wanted is None:
+            numbers, moved, _ = self.watch(onset, landmarks)
+            wanted = numbers[apexes.spot(moved)]
+        number, source = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
+        return number, source, _read_like(onset, source)
 
     def watch(
         self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, most: int | None = None

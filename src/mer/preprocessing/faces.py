@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ EYE_DISTANCE = 0.36
 EYE_HEIGHT = 0.31
 
 _LANDMARKS = 478
+
+Value = TypeVar("Value", np.uint8, np.float32)
 
 
 @contextmanager
@@ -176,23 +178,25 @@ def centre_square(width: int, height: int, size: int = 128) -> NDArray[np.float6
 
 
 def crop(
-    image: NDArray[np.uint8],
+    image: NDArray[Value],
     transform: NDArray[np.float64],
     size: int = 128,
     *,
     like: NDArray[np.float64] | None = None,
-) -> NDArray[np.uint8]:
+    interpolation: int = cv2.INTER_CUBIC,
+) -> NDArray[Value]:
     """Resamples an image through an alignment: bicubic if it is enlarged, averaged over pixels if it is reduced.
 
     Args:
-        image: uint8, shape (H, W, 3) or (H, W).
+        image: uint8 or float32, shape (H, W, 3) or (H, W).
         transform: Shape (2, 3), from image pixels to crop pixels.
         size: Side of the crop in pixels.
         like: Another transform, of the crop that this one will be compared with: both are averaged over the same number
             of samples, and so are equally sharp.
+        interpolation: In place of OpenCV's bicubic one.
 
     Returns:
-        uint8, shape (size, size, 3) or (size, size). Outside the image the colour of its edge is repeated.
+        The same type, shape (size, size, 3) or (size, size). Outside the image the colour of its edge is repeated.
     """
     # A crop that reduces the face is made larger by a whole factor first and then averaged down, against aliasing.
     scale = np.sqrt(abs(np.linalg.det((transform if like is None else like)[:, :2])))
@@ -200,11 +204,11 @@ def crop(
     larger = transform * factor
     larger[:, 2] += (factor - 1) / 2  # pixel centres are at whole numbers
     drawn = cv2.warpAffine(
-        image, larger, (size * factor, size * factor), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        image, larger, (size * factor, size * factor), flags=interpolation, borderMode=cv2.BORDER_REPLICATE
     )
     if factor > 1:
         drawn = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(drawn, np.uint8)
+    return np.asarray(drawn, image.dtype)
 
 
 def _views(image: NDArray[np.uint8]) -> Iterator[tuple[NDArray, float, float, float]]:

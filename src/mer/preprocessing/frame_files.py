@@ -125,12 +125,7 @@ def read_image(path: Path) -> np.ndarray:
         InputError: If the file is missing, is not a whole image, is much larger than any frame, or has more bits than
             eight and leaves the highest of them empty.
     """
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: has over {LARGEST >> 20} MB, as no frame has; it is not read")
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    content = _content(path)
     try:
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if content.size else None
         if image is not None and image.dtype != np.uint8:
@@ -141,6 +136,32 @@ def read_image(path: Path) -> np.ndarray:
     if image is None:
         raise InputError(f"{path}: is not an image that opens; copy it again from the original archive")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Read a depth frame as uint16, shape (H, W), in the camera's unit; 0 where nothing was measured.
+
+    Raises:
+        InputError: If the file is missing, or is not a whole picture of one channel of 16 bits.
+    """
+    content = _content(path)
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    except cv2.error:
+        image = None
+    if image is None or image.dtype != np.uint16 or image.ndim != 2:
+        raise InputError(f"{path}: is no depth frame that opens, which is one channel of 16 bits")
+    return image
+
+
+def _content(path: Path) -> np.ndarray:
+    """The bytes of a file that may be a frame."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: has over {LARGEST >> 20} MB, as no frame has; it is not read")
+        return np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _check_range(path: Path, image: np.ndarray) -> None:

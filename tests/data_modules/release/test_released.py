@@ -11,6 +11,8 @@ from data_modules.casme3 import CASME3
 from data_modules.release import detect
 from data_modules.release.clip_table import rows
 from data_modules.smic import SMIC
+from experiments.experiment import Experiment
+from experiments.jobs import Job
 from mer import InputError
 from tests import trees
 
@@ -141,9 +143,10 @@ class TestCrops:
     def test_the_name_of_the_root_says_nothing(self, tmp_path):
         assert CASME2(root=str(trees.casme2(tmp_path / "cropped", LONG, folder="faces"))).layout == "raw"
 
-    def test_unless_the_root_is_the_release(self, tmp_path):
-        root = trees.casme2(tmp_path / "data", LONG, folder="Cropped")
-        assert CASME2(root=str(root / "Cropped")).layout == "raw cropped"
+    def test_also_where_the_root_is_the_release(self, tmp_path):
+        root = trees.casme2(tmp_path / "data", LONG, folder="Cropped") / "Cropped"
+        assert CASME2(root=str(root)).layout == "raw"
+        assert CASME2(root=str(root), registered=True).layout == "raw cropped"
 
     def test_what_macos_leaves_behind_is_no_image(self, tmp_path):
         root = trees.casme2(tmp_path / "data", LONG, folder="faces", frame="reg_{}.jpg")
@@ -224,8 +227,17 @@ class TestSheets:
         with pytest.raises(InputError, match="mine.xls: there is no such sheet; write --data.sheet=FILE"):
             CASME2(root=str(root), sheet="mine.xls").all_clips  # noqa: B018
 
-    def test_options_that_say_where_are_no_part_of_the_recipe(self):
-        assert {"sheet", "registered"} <= set(CASME2.path_arguments)
+    def test_the_digest_has_what_a_sheet_and_registered_faces_change_in_the_data(self, tmp_path):
+        root = trees.casme2(tmp_path / "data", LONG)
+        table = [trees.CASME2_HEADER, *LONG]
+        path = trees.write_workbook(tmp_path / "mine.xlsx", {"all": table, "fewer": table[:-1]})
+
+        def digest(*options: str) -> str:
+            return Experiment(Job("casme2", "ststnet", root=str(root), options=options)).digest
+
+        usual, fewer, crops = digest(), digest(f"--data.sheet={path}:fewer"), digest("--data.registered=true")
+        assert len({usual, fewer, crops}) == 3
+        assert digest(f"--data.sheet={path}:all") == digest("--data.registered=false") == usual
 
 
 class TestApexesOfSMIC:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import cv2
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from data_modules.synthesis.layouts import LAYOUTS
 from data_modules.synthesis.layouts.layout import span, write_workbook
 from data_modules.synthesis.synthesize import synthesize
 from experiments.cli import main
+from mer.preprocessing.depth import crop_depth, find_depth
+from mer.preprocessing.frame_files import read_depth
 
 SMALL = {"subjects": 2, "size": (320, 240), "workers": 1, "seed": 5}
 SINGLE = {name: parts[""] for name, parts in LAYOUTS.items() if "" in parts}
@@ -97,6 +100,25 @@ def test_casme3(roots):
         lost += len(wanted - colour)
     assert lost and other_case
     assert cv2.imread(str(next(video.glob("depth/*"))), cv2.IMREAD_UNCHANGED).dtype == "uint16"
+
+
+def test_depth_moves_with_the_face(roots):
+    layout, unmoved, left = SINGLE["casme3"], 0.0, 0.0
+    x, y = np.meshgrid(*[np.arange(128, dtype=np.float32)] * 2)
+    for clip in layout.plan(5, 1, 5):
+        truth = load_file(roots["casme3"] / layout.truth(clip))
+        transform, (u, v) = truth["transform"], truth["flow"].astype(np.float32)
+        if {clip.onset, clip.apex} & set(clip.dropped):
+            continue
+        files = [find_depth(roots["casme3"] / layout.frame(clip, number)) for number in (clip.onset, clip.apex)]
+        onset, apex = (crop_depth(read_depth(file), transform, 128, transform) for file in files)
+        row, column = np.unravel_index(np.nanargmin(onset), onset.shape)
+        assert abs(column - 64) < 4 and abs(row - 70) < 5  # the nose
+        face = slice(40, 100), slice(44, 84)
+        onset, apex = (cv2.GaussianBlur(np.nan_to_num(crop), (0, 0), 3) for crop in (onset, apex))  # less its grain
+        unmoved += np.abs(apex - onset)[face].mean()
+        left += np.abs(cv2.remap(apex, x + u, y + v, cv2.INTER_LINEAR) - onset)[face].mean()
+    assert left < 0.4 * unmoved
 
 
 def test_truth_is_kept_for_every_clip(roots):

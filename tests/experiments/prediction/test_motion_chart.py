@@ -50,6 +50,7 @@ def test_every_clip_has_a_chart_that_fits(onset, rise, fall, moved, frames):
         apex, offset, frames_per_second = onset + rise, onset + rise + fall, 29.97
         frame_numbers = np.linspace(onset, onset + rise + fall, frames).astype(np.int64)
         movement = np.linspace(0, moved, frames)
+        seconds = staticmethod(lambda frame: round(frame / 29.97, 6))
 
     Clip.onset = onset
     chart = draw(Clip)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.prediction.table import FRAMES, as_csv, as_json, seconds, show
+from experiments.prediction.table import FRAMES, as_csv, as_json, show
 
 
 def printed(predictions, width):
@@ -73,6 +73,9 @@ def test_names_steer_no_terminal(hostile):
     assert not {"\x1b", "\u202e", "\x07"} & set(text) and "onerror=alert(1)>\\x07" in text
 
 
-@pytest.mark.parametrize(("frame", "rate", "expected"), [(0, 30.0, 0.0), (10, 30.0, 0.333333), (7, None, None)])
-def test_seconds_are_counted_from_frame_0(frame, rate, expected):
-    assert seconds(frame, rate) == expected
+@pytest.mark.parametrize(
+    ("start", "frame", "rate", "expected"),
+    [(0, 0, 30.0, 0.0), (0, 10, 30.0, 0.333333), (1, 1, 30.0, 0.0), (1, 11, 30.0, 0.333333), (1, 7, None, None)],
+)
+def test_seconds_are_counted_from_the_first_frame(brows, start, frame, rate, expected):
+    assert replace(brows, start=start, frames_per_second=rate).seconds(frame) == expected

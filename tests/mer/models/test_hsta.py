@@ -12,7 +12,7 @@ from mer.models.hsta import HSTA, PATCHES
 
 def clips_for(network: HSTA, size: int, count: int = 2, frames: int = 4, seed: int = 0) -> dict:
     draws = torch.Generator().manual_seed(seed)
-    shapes = {"flow": (3,), "onset": (3,), "apex": (3,), "frames": (frames, 3)}
+    shapes = {"flow": (3,), "depth": (3,), "onset": (3,), "apex": (3,), "frames": (frames, 3)}
     return {name: torch.randn(count, *shapes[name], size, size, generator=draws) for name in network.inputs}
 
 
@@ -130,7 +130,7 @@ def test_cuts_the_published_number_of_tokens(special, moments):
         assert network.video(torch.empty(1, 6, 3, 224, 224)).shape == (1, 1 + 588, 768)
 
 
-@pytest.mark.parametrize("special", ["frames", "flow"])
+@pytest.mark.parametrize("special", ["frames", "flow", "depth"])
 @pytest.mark.parametrize(("stages", "depths"), [(2, (1, 2)), (1, (2, 1))])
 def test_agrees_with_the_formulas(special, stages, depths):
     network = built(special=special, stages=stages, depths=depths).eval()
@@ -274,7 +274,7 @@ def test_refuses_frames_that_make_no_pairs(frames):
     ("arguments", "message"),
     [
         ({"preset": "large"}, "'tiny', 'small', 'base', not 'large'"),
-        ({"special": "landmarks"}, "'frames' or 'flow', not 'landmarks'"),
+        ({"special": "landmarks"}, "'frames', 'flow', 'depth', not 'landmarks'"),
         ({"size": 15}, "at least 16, that of a patch, not 15"),
         ({"stages": 0}, "stages=0"),
         ({"depths": (1, 0)}, r"depths=\(1, 0\)"),
@@ -289,3 +289,4 @@ def test_refuses_arguments_that_do_not_fit(arguments, message):
 def test_knows_its_inputs_before_it_is_built():
     assert HSTA.reads() == ("onset", "apex", "frames")
     assert HSTA.reads(special="flow", preset="base") == ("flow", "frames")
+    assert HSTA.reads(special="depth") == ("depth", "frames")
