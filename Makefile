@@ -83,12 +83,12 @@ lint: $(READY) ## ruff (lint and format) and pyright
 bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
 	$(BIN)/python -m experiments.benchmarks.bench $(ARGS)
 
-# uv writes a condition beside every line, of which only "not on macOS" says anything here.
+# uv writes a condition beside every package, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header --generate-hashes \
 		--output-file requirements.lock pyproject.toml $(ARGS)
-	{ echo '# Made by `make lock` (uv pip compile --universal --extra dev) from pyproject.toml, not edited by hand.'; \
-	  sed -E "/^#/d; s/ ;.*darwin.*//; s/ ;.*/ ; sys_platform == 'linux'/" requirements.lock; } > requirements.lock.new
+	{ echo '# Made by `make lock` (uv pip compile --universal --extra dev --generate-hashes) from pyproject.toml, not edited by hand.'; \
+	  sed -E "/^#/d; s/ ; .*darwin.* \\\\$$/ \\\\/; s/ ; .* \\\\$$/ ; sys_platform == 'linux' \\\\/" requirements.lock; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and what builds leave behind; never data, cache or results
@@ -104,8 +104,9 @@ endif
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || \
 		{ echo 'mer needs Python 3.11 or 3.12 with venv, and "$(PYTHON)" is not that: install it (Debian, Ubuntu: apt-get install python3.11-venv) or name one, make PYTHON=/path/to/python' >&2; exit 2; }
-	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd)" || { set -ex; $(PYTHON) -m venv --clear $(VENV); $(BIN)/python -m pip install --quiet uv; }
+	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd)" || { set -ex; $(PYTHON) -m venv --clear $(VENV); \
+		sed -n '/^uv==/,/[^\]$$/p' requirements.lock > $(VENV)/uv.txt; $(BIN)/python -m pip install --quiet --require-hashes -r $(VENV)/uv.txt; }
 	@rm -f $@
-	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@pwd > $@
