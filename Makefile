@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
+.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard doctor test smoke torture lint bench bench-flow gpu-check lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -23,6 +23,9 @@ help: ## this list
 		'           PYTHON=python3.11 (or 3.12) makes .venv'
 
 setup: $(READY) ## make .venv: Python, the locked packages, mer itself
+
+doctor: $(READY) ## whether this machine has what mer needs, and what to do where it has not
+	$(BIN)/mer doctor $(ARGS)
 
 sweep: $(READY) ## train and test every fold of DATASET, then print the scores
 	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(call option,--launcher,LAUNCHER) $(ARGS)
