@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard doctor test smoke torture lint bench bench-flow gpu-check lock clean
+.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard doctor test smoke torture lint bench bench-flow gpu-check package lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -86,6 +86,17 @@ lint: $(READY) ## ruff (lint and format) and pyright
 bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
 	$(BIN)/python -m experiments.benchmarks.bench $(ARGS)
 
+package: $(READY) ## the wheel and the source package into dist, tried in a fresh environment far from the checkout
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	@away=$$(mktemp -d) && trap 'rm -rf "$$away" build' EXIT && set -ex && \
+	$(BIN)/uv venv --quiet --python $(BIN)/python "$$away/venv" && \
+	$(BIN)/uv pip install --quiet --python "$$away/venv/bin/python" --constraint requirements.lock dist/*.whl && \
+	cd "$$away" && \
+	venv/bin/mer synthesize --root data --subjects 3 --clips 6 && \
+	venv/bin/mer sweep --dataset casme2 --root data --model ststnet $(ARGS) && \
+	venv/bin/mer search --dataset casme2 --root data --model ststnet --trials 2 --trainer.max_steps=3
+
 # uv writes a condition beside every package, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header --generate-hashes \
@@ -95,7 +106,7 @@ lock: $(READY) ## choose the versions of requirements.lock anew (all of them wit
 	mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and what builds leave behind; never data, cache or results
-	rm -rf $(VENV) build src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	rm -rf $(VENV) build dist src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
 	find src data_modules experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last, so that a set-up that failed or was interrupted is done again from the start; it holds the

@@ -63,6 +63,14 @@ def test_every_bound_has_its_reason():
             assert " # " in line or "python_full_version" in line, line
 
 
+def test_a_commit_is_checked_as_make_lint_checks():
+    """Both call what is in .venv, so versions and rules are the same; no rule stands in either of them."""
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M)[1]
+    asked = [line.strip().replace("$(BIN)", ".venv/bin").replace(" --check", "") for line in lint.splitlines()]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [re.sub(" --(force-exclude|fix)", "", hook["entry"]) for hook in hooks] == asked
+
+
 @pytest.mark.parametrize(
     "path", ["environment.yml", "CITATION.cff", ".pre-commit-config.yaml", ".github/workflows/ci.yml"]
 )
