@@ -83,7 +83,7 @@ def _inspect(options: argparse.Namespace) -> int:
         data.prepare_data()
         page = gallery.write(data, options.results / "inspect" / data.name)
         print(f"gallery: {page}", file=sys.stderr)
-    if content["clips"]:
+    if content["clips"] and not options.json:
         next_step.say(f"`{next_step.command('sweep', options, model='', recipe='quick')}`")
     return 0
 
@@ -106,9 +106,9 @@ def _train(options: argparse.Namespace) -> int:
         raise InputError("mer train takes one model; name it with --model")
     from experiments.sweep import train_here
 
-    status = train_here(jobs[0], options.fold, options.seed, devices[0])
-    next_step.say(f"`{next_step.command('sweep', options)}` trains the other folds")
-    return status
+    if train_here(jobs[0], options.fold, options.seed, devices[0]):
+        next_step.say(f"`{next_step.command('sweep', options)}` trains the other folds")
+    return 0
 
 
 def _sweep(options: argparse.Namespace, command: Callable[[list[str]], int]) -> int:
@@ -217,7 +217,7 @@ def _predict(options: argparse.Namespace) -> int:
     clips = predict.list_clips(options.clips, shared)
     model = load(options.model, options.device, options.allow)
     status = predict.predict(model, clips, _console(), options.out, options.registered, options.json)
-    if status == 0 and options.out is None:
+    if status == 0 and options.out is None and not options.json:
         next_step.say("--out DIR also writes a page with pictures, JSON and CSV")
     return status
 
