@@ -94,8 +94,7 @@ package: $(READY) ## the wheel and the source package into dist, tried in a fres
 	$(BIN)/uv pip install --quiet --python "$$away/venv/bin/python" --constraint requirements.lock dist/*.whl && \
 	cd "$$away" && \
 	venv/bin/mer synthesize --root data --subjects 3 --clips 6 && \
-	venv/bin/mer sweep --dataset casme2 --root data --model ststnet $(ARGS) && \
-	venv/bin/mer search --dataset casme2 --root data --model ststnet --trials 2 --trainer.max_steps=3
+	venv/bin/mer sweep --dataset casme2 --root data --model ststnet $(ARGS)
 
 # uv writes a condition beside every package, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)
