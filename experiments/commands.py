@@ -140,9 +140,11 @@ def _sweep(options: argparse.Namespace, command: Callable[[list[str]], int]) -> 
         next_step.say("the same command again tries the failed folds again, and only those")
     elif options.dry_run:
         next_step.say("the same command without --dry-run")
+    elif slurm:
+        pass  # which says itself what comes next
     elif options.folds:
         next_step.say(f"`{next_step.command('sweep', options)}` trains the other folds, then reports")
-    elif slurm is None:
+    else:
         next_step.say(f"open the report; `{next_step.command('fit', options)}` trains on everybody, for your own clips")
     return status
 
@@ -182,8 +184,8 @@ def _fit(options: argparse.Namespace) -> int:
         folders = fit(jobs, options.seeds, devices, _console(stderr=True), *asked)
     for folder in folders:
         print(f"model: {folder}")
-    line = next_step.command("predict", argparse.Namespace(model=folders[0]), "CLIP")
-    next_step.say(f"`{line}` with a video or a folder of frames; the card, README.md, says how good it is")
+    line = next_step.command("predict", argparse.Namespace(model=folders[0]), "clip.mp4")
+    next_step.say(f"`{line}` with a video or a folder of frames of yours; the model's README.md says how good it is")
     return 0
 
 

@@ -94,7 +94,7 @@ class Display:
             self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {last}")
 
     def time_left(self) -> str:
-        """The time of the folds that are left, each as the folds of its model that have ended; of which none has."""
+        """The time of the folds that are left, at the speed of those of their cell, and the models that have none."""
         timed = sum(self.seconds[cell] / self.timed[cell] * self.left[cell] for cell in self.timed)
         unknown = ", ".join(dict.fromkeys(cell.model for cell in self.left if cell not in self.timed))
         return f"{timed / 60:.1f} min left" + (f" and that of {unknown}, not timed yet" if unknown else "")
