@@ -14,7 +14,7 @@ CELLS = $(call option,--protocol,PROTOCOL) $(call option,--model,MODEL) $(call o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard test smoke torture lint bench bench-flow gpu-check lock clean
+.PHONY: help setup sweep search fit predict prepare inspect status report demo sync dashboard doctor test smoke torture lint bench bench-flow gpu-check package lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -23,6 +23,9 @@ help: ## this list
 		'           PYTHON=python3.11 (or 3.12) makes .venv'
 
 setup: $(READY) ## make .venv: Python, the locked packages, mer itself
+
+doctor: $(READY) ## whether this machine has what mer needs, and what to do where it has not
+	$(BIN)/mer doctor $(ARGS)
 
 sweep: $(READY) ## train and test every fold of DATASET, then print the scores
 	$(BIN)/mer sweep $(DATASET_OPTION) $(call option,--root,DATA) $(CELLS) $(call option,--seeds,SEEDS) $(call option,--devices,DEVICES) $(call option,--launcher,LAUNCHER) $(ARGS)
@@ -106,16 +109,26 @@ docs-lock: $(READY) ## choose the versions of requirements-docs.lock anew
 bench: $(READY) ## seconds per fold and epoch, one by one and stacked, into docs; ARGS="--models ststnet --folds 1,4"
 	$(BIN)/python -m experiments.benchmarks.bench $(ARGS)
 
-# uv writes a condition beside every line, of which only "not on macOS" says anything here.
+package: $(READY) ## the wheel and the source package into dist, tried in a fresh environment far from the checkout
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	@away=$$(mktemp -d) && trap 'rm -rf "$$away" build' EXIT && set -ex && \
+	$(BIN)/uv venv --quiet --python $(BIN)/python "$$away/venv" && \
+	$(BIN)/uv pip install --quiet --python "$$away/venv/bin/python" --constraint requirements.lock dist/*.whl && \
+	cd "$$away" && \
+	venv/bin/mer synthesize --root data --subjects 3 --clips 6 && \
+	venv/bin/mer sweep --dataset casme2 --root data --model ststnet $(ARGS)
+
+# uv writes a condition beside every package, of which only "not on macOS" says anything here.
 lock: $(READY) ## choose the versions of requirements.lock anew (all of them with ARGS=--upgrade)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header --generate-hashes \
 		--output-file requirements.lock pyproject.toml $(ARGS)
-	{ echo '# Made by `make lock` (uv pip compile --universal --extra dev) from pyproject.toml, not edited by hand.'; \
-	  sed -E "/^#/d; s/ ;.*darwin.*//; s/ ;.*/ ; sys_platform == 'linux'/" requirements.lock; } > requirements.lock.new
+	{ echo '# Made by `make lock` (uv pip compile --universal --extra dev --generate-hashes) from pyproject.toml, not edited by hand.'; \
+	  sed -E "/^#/d; s/ ; .*darwin.* \\\\$$/ \\\\/; s/ ; .* \\\\$$/ ; sys_platform == 'linux' \\\\/" requirements.lock; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and what builds leave behind; never data, cache or results
-	rm -rf $(VENV) build .cache src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	rm -rf $(VENV) build dist .cache docs/theme/javascripts src/mer.egg-info mer.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
 	find src data_modules experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last, so that a set-up that failed or was interrupted is done again from the start; it holds the
@@ -127,8 +140,9 @@ endif
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || \
 		{ echo 'mer needs Python 3.11 or 3.12 with venv, and "$(PYTHON)" is not that: install it (Debian, Ubuntu: apt-get install python3.11-venv) or name one, make PYTHON=/path/to/python' >&2; exit 2; }
-	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd)" || { set -ex; $(PYTHON) -m venv --clear $(VENV); $(BIN)/python -m pip install --quiet uv; }
+	@test "$$(cat $@ 2>/dev/null)" = "$$(pwd)" || { set -ex; $(PYTHON) -m venv --clear $(VENV); \
+		sed -n '/^uv==/,/[^\]$$/p' requirements.lock > $(VENV)/uv.txt; $(BIN)/python -m pip install --quiet --require-hashes -r $(VENV)/uv.txt; }
 	@rm -f $@
-	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@pwd > $@

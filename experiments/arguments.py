@@ -88,7 +88,11 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, text: str) -> Parser:
-        return subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        amount = added.add_mutually_exclusive_group()
+        amount.add_argument("--quiet", action="store_true", help="say nothing of progress and of what to do next")
+        amount.add_argument("--verbose", action="store_true", help="say every fold, and where an error comes from")
+        return added
 
     synthesize = command("synthesize", "write a synthetic dataset in a real one's layout")
     synthesize.add_argument("--root", type=Path, required=True, help="new folder to write")
@@ -194,7 +198,13 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
         )
     sync = command("sync", "upload to W&B what it does not have of the results, and check that it is there")
     dashboard = command("dashboard", "make or update the page on W&B that compares what is in results")
-    for added in (train, sweep, search, fit, status, report, inspect, sync, dashboard):
+    doctor = command("doctor", "whether this machine has what mer needs, and what to do where it has not")
+    doctor.add_argument("--cache", type=Path, default=Path("cache"), help="cache folder (default ./cache)")
+    completion = command(
+        "completion", "for the Tab key: mer completion bash > ~/.local/share/bash-completion/completions/mer"
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    for added in (train, sweep, search, fit, status, report, inspect, sync, dashboard, doctor):
         added.add_argument("--results", type=Path, default=Path("results"), help="results folder (default ./results)")
     return parser, subparsers.choices
 

@@ -23,6 +23,7 @@ from data_modules.base import NOBODY
 from data_modules.batches import generator
 from data_modules.cache import store
 from data_modules.fold import FoldDataModule
+from data_modules.processes.verbosity import is_verbose
 from data_modules.stacked import StackedDataModule
 from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ELSEWHERE
@@ -205,8 +206,9 @@ def _table(experiment: Experiment, fold: str, honest: Tensor, optimistic: Tensor
 
 
 def _trainer(arguments: Namespace, curve: Curve, *watchers: Callback, **others: object) -> Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
+    if not is_verbose():
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
     own = {
         "logger": curve,
         "callbacks": [*(arguments.callbacks or []), *watchers, LearningRateMonitor()],

@@ -1,12 +1,14 @@
 """How many folds are done: while a sweep runs, and where it ends before its time."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from data_modules.processes.verbosity import is_quiet, is_verbose
 from data_modules.processes.whole_files import WriteError
 from experiments.results import Cell, Fold
 from mer.evaluation import scoring
@@ -46,7 +48,9 @@ class Display:
 
     def __init__(self, console: Console, pending: Sequence[Fold]):
         self.console, self.total, self.ended = console, len(pending), 0
-        self.start = self.last_line = time.monotonic()
+        self.left = Counter(fold.cell for fold in pending)
+        self.timed, self.seconds = Counter(), Counter()  # folds that have ended, and their time, by cell
+        self.last_end = self.last_line = time.monotonic()
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,7 +58,7 @@ class Display:
             TextColumn("folds, UF1 {task.fields[uf1]}"),
             TextColumn("{task.fields[left]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or is_quiet(),
         )
         self.tasks: dict[tuple[Cell, int], TaskID] = {}
         for cell, seed in dict.fromkeys((fold.cell, fold.seed) for fold in pending):
@@ -73,15 +77,27 @@ class Display:
         first = not self.ended
         self.ended += len(folds)
         now = time.monotonic()
-        left = f"{(now - self.start) / self.ended * (self.total - self.ended) / 60:.1f} min left"
+        cell = folds[0].cell  # what ends together is of one
+        self.left[cell] -= len(folds)
+        self.timed[cell] += len(folds)
+        self.seconds[cell] += now - self.last_end
+        self.last_end = now
+        left = self.time_left()
         last = ""
         for fold, lost in zip(folds, failed, strict=True):
             uf1 = "" if lost else f"{pooled_uf1(fold.cell, fold.seed):.3f}"
             self.bars.update(self.tasks[fold.cell, fold.seed], advance=not lost, uf1=uf1, left=left)
             last = f"{fold.cell.model} seed {fold.seed} {fold.name}, " + ("failed" if lost else f"running UF1 {uf1}")
-        if not self.console.is_terminal and (first or now - self.last_line > EVERY or self.ended == self.total):
+        is_due = first or now - self.last_line > EVERY or self.ended == self.total
+        if is_verbose() or (is_due and not self.console.is_terminal and not is_quiet()):
             self.last_line = now
             self.console.print(f"{self.ended} of {self.total} folds, {left}; last: {last}")
+
+    def time_left(self) -> str:
+        """The time of the folds that are left, at the speed of those of their cell, and the models that have none."""
+        timed = sum(self.seconds[cell] / self.timed[cell] * self.left[cell] for cell in self.timed)
+        unknown = ", ".join(dict.fromkeys(cell.model for cell in self.left if cell not in self.timed))
+        return f"{timed / 60:.1f} min left" + (f" and that of {unknown}, not timed yet" if unknown else "")
 
 
 def pooled_uf1(cell: Cell, seed: int) -> float:

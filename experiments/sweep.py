@@ -157,8 +157,12 @@ def _work(
             yield experiment.job, experiment.config, folds[start : start + size]
 
 
-def train_here(job: Job, name: str, seed: int, device: str) -> int:
-    """Train one fold in this process, as a worker of a sweep would, and print its predictions."""
+def train_here(job: Job, name: str, seed: int, device: str) -> bool:
+    """Train one fold in this process, as a worker of a sweep would, and print its predictions.
+
+    Returns:
+        Whether this process has printed them: where several train the fold, one does.
+    """
     experiment = Experiment(job)
     workers.bind_to_device(device, alone=not shares_folds(experiment.config.trainer))
     experiment.data.hold_out(name, seed)  # complains of a fold that is none before anything is computed
@@ -167,7 +171,7 @@ def train_here(job: Job, name: str, seed: int, device: str) -> int:
     fold = Fold(experiment.cell, name, seed)
     run(experiment, [fold])
     if rank_zero_only.rank != 0:
-        return 0
+        return False
     print(fold.read().to_string(index=False))
     print(f"written: {fold.file}")
-    return 0
+    return True

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+LOCK = (ROOT / "requirements.lock").read_text().split("\n", 1)[1].replace(" \\\n    ", " ").splitlines()
 LAYERS = {"mer": ROOT / "src/mer", "data_modules": ROOT / "data_modules", "experiments": ROOT / "experiments"}
 SOURCES = [(layer, path) for layer, folder in LAYERS.items() for path in sorted(folder.rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -46,10 +46,12 @@ def test_every_package_that_is_imported_is_declared():
         assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names - {"tests"}} <= declared
 
 
-def test_the_lock_has_everything_exactly_and_no_addresses():
+def test_the_lock_has_everything_exactly_with_its_hashes_and_no_addresses():
     locked = {name_of(line) for line in LOCK}
     for line in LOCK:
-        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; sys_platform == 'linux')?", line), line
+        version, *hashes = line.split(" --hash=sha256:")
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; sys_platform == 'linux')?", version), line
+        assert hashes and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes), line
     assert len(locked) == len(LOCK)
     extra = PROJECT["project"]["optional-dependencies"]["dev"]
     assert {name_of(requirement) for requirement in PROJECT["project"]["dependencies"] + extra} <= locked
@@ -59,6 +61,14 @@ def test_every_bound_has_its_reason():
     for line in (ROOT / "pyproject.toml").read_text().splitlines():
         if re.search(r"[<>=]=?\d", line):
             assert " # " in line or "python_full_version" in line, line
+
+
+def test_a_commit_is_checked_as_make_lint_checks():
+    """Both call what is in .venv, so versions and rules are the same; no rule stands in either of them."""
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M)[1]
+    asked = [line.strip().replace("$(BIN)", ".venv/bin").replace(" --check", "") for line in lint.splitlines()]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [re.sub(" --(force-exclude|fix)", "", hook["entry"]) for hook in hooks] == asked
 
 
 @pytest.mark.parametrize(

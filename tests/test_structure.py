@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {"mer": ROOT / "src/mer", "data_modules": ROOT / "data_modules", "experiments": ROOT / "experiments"}
 """From the lowest to the highest: a layer may import those before it."""
 
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
 LONGEST = 300
 """Lines of a file."""
 
@@ -77,7 +79,18 @@ def test_a_file_is_short(module):
 def test_the_wheel_has_all_packages_but_the_benchmarks():
     packages = {name for name, path in FILES.items() if path.name == "__init__.py"}
     benchmarks = {name for name in packages if name.startswith("experiments.benchmarks")}
-    written = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    written = SETUPTOOLS["packages"]
     assert benchmarks and set(written) == packages - benchmarks
     wheel = [path for name, path in FILES.items() if not name.startswith("experiments.benchmarks")]
     assert [str(path) for path in wheel if module_name(path.parent / "__init__.py") not in packages] == []
+
+
+def test_the_wheel_has_every_file_that_commands_read():
+    patterns = [
+        pattern
+        for package, names in SETUPTOOLS["package-data"].items()
+        for pattern in (f"{FILES[package].parent}/{name}" for name in names)
+    ]
+    others = {path for folder in LAYERS.values() for path in folder.rglob("*") if path.is_file()} - set(FILES.values())
+    needed = [path for path in others if not {"__pycache__", "benchmarks"} & set(path.parts)]
+    assert needed and [str(path) for path in needed if not any(path.match(pattern) for pattern in patterns)] == []

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from data_modules.processes.verbosity import is_quiet
+
 
 class _Speed(ProgressColumn):
     """Clips per second."""
@@ -24,7 +26,7 @@ def clip_progress(description: str) -> Iterator[Callable[[int, int], None]]:
         A function to call with the number of clips done and of all clips.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
+    bar = Progress(*columns, console=Console(stderr=True), disable=is_quiet())
     task = bar.add_task(description, total=None)
 
     def count(done: int, total: int) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -20,8 +21,9 @@ def complaint(capsys, *arguments: str) -> str:
 
 
 def test_help_imports_nothing_heavy():
+    heavy = ("torch", "lightning", "pandas", "numpy", "cv2", "wandb", "rich", "shtab")
     code = "import sys, experiments.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n" + (
-        "print([name for name in ('torch', 'lightning', 'pandas', 'numpy', 'cv2', 'wandb') if name in sys.modules])"
+        f"print([name for name in {heavy} if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.endswith("[]\n") and "sweep" in shown
@@ -46,6 +48,44 @@ def test_help_imports_nothing_heavy():
 def test_a_wrong_word_is_named(capsys, arguments, words):
     error = complaint(capsys, *arguments)
     assert all(word in error for word in words) and error.count("\n") == 1
+
+
+def test_a_message_says_where_it_comes_from_if_asked(capsys):
+    assert "Traceback" not in complaint(capsys, "report", "--results", "nowhere")
+    assert main(["report", "--results", "nowhere", "--verbose"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and error.splitlines()[-1].startswith("mer: nowhere: there is no such folder")
+    assert main(["status", "--results", "nowhere", "--quiet"]) == 0
+    assert not capsys.readouterr().err
+    assert main(["status", "--results", "nowhere"]) == 0
+    assert capsys.readouterr().err.startswith("next: ")
+
+
+def test_colour_is_left_away_where_nobody_wants_it(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+
+    def shown(**environment: str) -> str:
+        code = "from experiments.commands import _console; _console().print('failed', style='red')"
+        own = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1", **environment}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own).stdout
+
+    assert "\x1b[31m" in shown() and "\x1b[" not in shown(NO_COLOR="1")
+
+
+def test_tab_completes_commands_options_and_names(capsys):
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    ask = "\ncomplete_line() { COMP_WORDS=(mer $@); COMP_CWORD=$#; COMPREPLY=(); _shtab_mer; echo ${COMPREPLY[*]}; }\n"
+    lines = ["sw", "sweep --upl", "sweep --dataset flow", "fit --model hs"]
+    answers = subprocess.run(
+        ["bash", "-c", script + ask + "\n".join(f"complete_line {line}" for line in lines)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert answers == ["sweep", "--upload-pictures", "flow_maps", "hsta"]
+    assert main(["completion", "zsh"]) == 0 and capsys.readouterr().out.startswith("#compdef mer")
 
 
 @pytest.mark.parametrize(
