@@ -13,6 +13,7 @@ from torch import Tensor
 from mer import InputError, flow, transforms
 from mer.models import Network
 from mer.preprocessing import clip
+from mer.preprocessing.motion import CHANNELS
 from mer.training.task import Task
 
 LARGEST = 1 << 20
@@ -24,7 +25,12 @@ MOST = 1 << 12
 SIZES = {"input_size": (8, 512), "crop_size": (flow.SMALLEST, 1024), "num_frames": (2, 64)}
 """Least and most of each number that says how a model's input is made."""
 
-CHOICES = {"method": ("tvl1", "farneback", "dis"), "backend": ("opencv", "torch"), "head_motion": ("kept", "removed")}
+CHOICES = {
+    "method": ("tvl1", "farneback", "dis"),
+    "backend": ("opencv", "torch"),
+    "head_motion": ("kept", "removed"),
+    "motion": tuple(CHANNELS),
+}
 """Words that say how a model's input is made."""
 
 
@@ -160,7 +166,12 @@ def _problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield "model or its network has no class_path"
     if any(abs(number) > MOST for number in _numbers(options)):
         yield f"the network has an option beyond {MOST}"
-    for name, value, meant in (("num_classes", len(classes), "classes"), ("size", wanted["input_size"], "input_size")):
+    fitting = (
+        ("num_classes", len(classes), "classes"),
+        ("size", wanted["input_size"], "input_size"),
+        ("flow_channels", CHANNELS[wanted.get("motion", "apex")], "motion"),
+    )
+    for name, value, meant in fitting:
         if options.get(name, value) != value:
             yield f"the network's {name} {reprlib.repr(options[name])} does not fit {meant}, {value}"
 

@@ -181,7 +181,8 @@ class MyLab(FlowMaps):
 
 
 class MyNet(STSTNet):
-    pass
+    def __init__(self, num_classes: int, size: int = 28):
+        super().__init__(num_classes, size)
 """
 
 
@@ -203,6 +204,7 @@ def test_a_dataset_and_recipes_may_lie_outside_the_checkout(capsys, flow_maps, t
     (file,) = (tmp_path / "results").glob("my_lab/megc2019/loso/my_net-*/seed0/smic-s1.csv")
     assert "lab_of_mine.Other" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.Other", *shared)
     assert "no subclass" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.MyNet", *shared)
+    assert "cannot read --data.motion=both" in complaint(capsys, "sweep", *words, "--data.motion=both")
     (tmp_path / "my_net.yaml").write_text("- quick")
     assert "my_net.yaml: recipes are mappings" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").unlink()

@@ -204,8 +204,8 @@ class HSTA(Network):
         depths: Blocks of USTA per stage in the special and the video branch.
         dropout: Probability of dropping a feature of a token before the first stage.
         drop_path: Drop-path probability of the last block.
-        checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not for networks
-            that are trained as a stack, since ``torch.func`` cannot recompute.
+        checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not in a stack.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If an argument is unknown or out of range, or ``size`` is smaller than a patch.
@@ -224,6 +224,7 @@ class HSTA(Network):
         dropout: float = 0.2,
         drop_path: float = 0.2,
         checkpoint: bool = False,
+        flow_channels: int = 3,
     ):
         super().__init__()
         if preset not in PRESETS:
@@ -231,11 +232,10 @@ class HSTA(Network):
         if size < max(PATCHES):
             raise ValueError(f"HSTA needs a size of at least {max(PATCHES)}, that of a patch, not {size}")
         if stages < 1 or len(depths) != 2 or min(depths) < 1:
-            given = f"stages={stages}, depths={tuple(depths)}"
-            raise ValueError(f"HSTA needs a stage or more, and in each a block or more for both branches, not {given}")
+            raise ValueError(f"HSTA needs stages with blocks of both branches, not {stages=}, depths={tuple(depths)}")
         self.inputs = self.reads(special=special)
         widths, heads = PRESETS[preset]
-        self.special = Tubelets(widths[0], len(SPECIAL[special]), PATCHES[0], dropout)
+        self.special = Tubelets(widths[0], {"frames": 2, "flow": flow_channels // 3}[special], PATCHES[0], dropout)
         self.video = Tubelets(widths[1], 2, PATCHES[1], dropout)
         drop_paths = calculate_drop_path_rates(drop_path, [max(depths)] * stages, stagewise=True)
         self.stages = nn.ModuleList(Stage(widths, heads, depths, rates, checkpoint) for rates in drop_paths)
@@ -261,7 +261,7 @@ class HSTA(Network):
         Args:
             frames: Video frames, normalised, shape (B, T, 3, S, S); a ValueError if T is odd.
             attention: Also return the attention map.
-            **special: The other ``inputs``: ``onset`` and ``apex``, normalised, or ``flow``, scaled; (B, 3, S, S) each.
+            **special: The other ``inputs``: ``onset`` and ``apex``, normalised, or ``flow``, scaled; (B, C, S, S) each.
 
         Returns:
             ``logits`` (B, K); with ``attention`` also ``attention``, (B, S, S) in [0, 1]: the attention of the CLS
@@ -269,9 +269,8 @@ class HSTA(Network):
         """
         if frames.shape[1] < 2 or frames.shape[1] % 2:
             raise ValueError(f"HSTA reads video frames in pairs, not {frames.shape[1]} of them")
-        special_frames = torch.stack([special[name] for name in self.inputs[:-1]], dim=1)  # (B, 1 or 2, 3, S, S)
-        special_tokens, video_tokens = self.special(special_frames), self.video(frames)  # (B, 1 + N, D) each
-        size, maps = frames.shape[-1], []
+        special_tokens = self.special(torch.cat([special[name].unflatten(1, (-1, 3)) for name in self.inputs[:-1]], 1))
+        video_tokens, size, maps = self.video(frames), frames.shape[-1], []  # tokens are (B, 1 + N, D)
         for stage in self.stages:
             special_tokens, video_tokens, weights = stage(special_tokens, video_tokens, attention)
             if attention:
