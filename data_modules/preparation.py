@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from data_modules.base import FlowDataModule
 from mer import InputError, flow
 from mer.preprocessing import clip
-from mer.preprocessing.motion import CHANNELS, MAPS, Motion
+from mer.preprocessing.motion import CHANNELS, Motion
 
 if TYPE_CHECKING:
     import torch
@@ -84,24 +84,19 @@ class PreparedDataModule(FlowDataModule):
 
         return resolve(self.asked_backend, self.method, torch.cuda.is_available())
 
-    @property
-    def rows_of_clip(self) -> int:
-        """Rows of a clip in the tensor store: its flow maps, where they are trained on one at a time."""
-        return MAPS[self.motion] if self.motion == "pairs" and "flow" in self.inputs else 1
-
     def setup(self, device: "torch.device | str" = "cpu") -> None:
         """Put the tensors of all clips on the device, once."""
         from data_modules.batches import spread_maps
 
         is_new = not self.store
         super().setup(device)
-        if is_new and self.rows_of_clip > 1:
+        if is_new and self.motion == "pairs" and "flow" in self.inputs:
             self.store = spread_maps(self.store)
 
     def train_dataloader(self, part: tuple[int, int] = (0, 1)) -> "Batches":
-        """As in ``FlowDataModule``; of each clip any one of its rows."""
+        """As in ``FlowDataModule``; of each clip any one of its rows, if it has a row for each of its maps."""
         batches = super().train_dataloader(part)
-        batches.rows_of_clip = self.rows_of_clip
+        batches.rows_of_clip = len(self.store["clip"]) // len(self.clips)
         return batches
 
     @property

@@ -161,14 +161,14 @@ class FlowPreparation(Preparation):
         second = self._follow(onset, apex, first)
         crops = {0: crop(grey(onset), first, self.size), place: crop(grey(apex), second, self.size, like=first)}
 
-        def face(place: int, *others: int) -> NDArray[np.uint8]:
-            if place not in crops:
+        def face(frame: int, *others: int) -> NDArray[np.uint8]:
+            if frame not in crops:
                 try:
-                    image = _read_like(onset, self.frames[place][1])
+                    image = _read_like(onset, self.frames[frame][1])
                 except InputError:
                     return face(*others)
-                crops[place] = crop(grey(image), self._follow(onset, image, first), self.size, like=first)
-            return crops[place]
+                crops[frame] = crop(grey(image), self._follow(onset, image, first), self.size, like=first)
+            return crops[frame]
 
         faces = [(face(*start), face(*end)) for start, end in pairs(self.motion, place, len(self.frames) - 1)]
         maps = [flow_map(start, end, self.method) for start, end in faces] if self.method else []
