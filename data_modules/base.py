@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from data_modules.batches import Batches
     from mer.models import Batch
 
-
 NOBODY = "nobody"  # the fold that holds nobody out, in which a model is trained that leaves the suite
 
 
@@ -69,6 +68,7 @@ class FlowDataModule:
     default_protocol: ClassVar[str]
     database: ClassVar[str | None] = None
     available_inputs: ClassVar[tuple[str, ...]] = ("flow",)
+    flow_channels: int = 3  # u, v and strain of each map that a network reads at once
     path_arguments: ClassVar[tuple[str, ...]] = ("root",)
     """Arguments that say where, or that change the fingerprint when they change the data: no part of the digest."""
 
@@ -250,7 +250,8 @@ class FlowDataModule:
         import torch
 
         clips, picture = self.batch_size, (3, self.input_size, self.input_size)
-        batch = {**dict.fromkeys(("flow", "depth"), torch.randn(clips, *picture)), "target": torch.zeros(clips).long()}
+        flow, depth = (torch.randn(clips, channels, *picture[1:]) for channels in (self.flow_channels, 3))
+        batch = {"flow": flow, "depth": depth, "target": torch.zeros(clips).long()}
         batch |= {name: torch.randint(256, (clips, *picture), dtype=torch.uint8) for name in ("onset", "apex")}
         return {**batch, "frames": torch.stack([batch["onset"]] * getattr(self, "num_frames", 2), dim=1)}
 

@@ -68,6 +68,9 @@ class Batches:
         weights: Probability, up to a factor, of each row to be drawn; None takes every row once in a pass.
         augmentation: Changes a training batch.
         part: Which of how many equal parts of every batch is served, where processes share a fold.
+
+    Attributes:
+        rows_of_clip: Rows of a clip in the store, of which a training batch has any one, see ``spread_maps``.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Batches:
     ):
         self.store, self.rows, self.size = store, torch.tensor(rows), size
         self.draws, self.weights, self.augmentation = draws or torch.Generator(), weights, augmentation
-        self.part = slice(part[0], None, part[1])
+        self.part, self.rows_of_clip = slice(part[0], None, part[1]), 1
         self.waiting = torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
@@ -104,6 +107,9 @@ class Batches:
         while len(self.waiting) < self.size:
             self.waiting = torch.cat([self.waiting, self.rows[self._order()]])
         rows, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
+        if self.rows_of_clip > 1:
+            clips = len(self.store["clip"]) // self.rows_of_clip
+            rows = rows + clips * torch.randint(self.rows_of_clip, (self.size,), generator=self.draws)
         changes = self.augmentation.draw(self.size, self.draws) if self.augmentation else {}
         return rows[self.part], {name: tensor[self.part] for name, tensor in changes.items()}
 
@@ -141,6 +147,12 @@ class StackedBatches:
         if device.type == "cuda":
             drawn = {name: x.pin_memory().to(device, non_blocking=True) for name, x in drawn.items()}
         return (dict(zip(drawn, parts, strict=True)) for parts in zip(*drawn.values(), strict=True))
+
+
+def spread_maps(store: Batch) -> Batch:
+    """A store in which each flow map of a clip has a row of its own: first all that lead from onset to apex."""
+    maps = store["flow"].unflatten(1, (-1, 3)).transpose(0, 1)  # (maps, N, 3, S, S)
+    return {**{name: torch.cat([tensor] * len(maps)) for name, tensor in store.items()}, "flow": maps.flatten(0, 1)}
 
 
 def take(store: Batch, rows: Tensor) -> Batch:

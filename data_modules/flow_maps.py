@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import warnings
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from data_modules.map_files import is_picture, read_map
 from data_modules.protocols import protocol
 from data_modules.release.clip_table import ONE_NAME, Problem, complain, rows, split_people, unsafe_names
 from mer import InputError
+from mer.preprocessing.motion import CHANNELS
 
 if TYPE_CHECKING:
     from mer.models import Batch
@@ -34,10 +35,20 @@ class FlowMaps(FlowDataModule):
     Pictures: red = u (right), green = v (down), blue = strain; 0..255 stands for -1..1 of u and v, and for 0..1 of the
     strain. Other formats: see ``map_files.read_map``. ``emotion`` is the class of the protocol. Maps of several sizes
     are resampled to one.
+
+    Args:
+        motion: ``apex`` reads the map from onset to apex, ``both`` also that from apex to offset, of another column,
+            ``file_return``: three more channels.
+        kwargs: As in ``FlowDataModule``.
     """
 
     name: ClassVar[str] = "flow_maps"
     default_protocol: ClassVar[str] = "megc2019"
+
+    def __init__(self, motion: Literal["apex", "both"] = "apex", **kwargs):
+        super().__init__(**kwargs)
+        self.motion, self.flow_channels = motion, CHANNELS[motion]
+        self.files = ("file", "file_return") if motion == "both" else ("file",)  # columns
 
     def read_clips(self) -> pd.DataFrame:
         sheet = self.root / "clips.csv"
@@ -52,35 +63,42 @@ class FlowMaps(FlowDataModule):
             clips = pd.read_csv(sheet, dtype=str, keep_default_na=False, index_col=False).fillna("")
         except (OSError, ValueError) as error:
             raise InputError(f"{sheet}: is not a table of comma-separated values ({error})") from error
-        missing = [column for column in COLUMNS if column not in clips]
+        needed = dict.fromkeys((*COLUMNS, *self.files))
+        missing = [column for column in needed if column not in clips]
         if missing:
             raise InputError(
                 f"{sheet}: lacks the column(s) {', '.join(missing)}; it has {', '.join(clips.columns)}. "
-                f"Needed are {', '.join(COLUMNS)}."
+                f"Needed are {', '.join(needed)}."
             )
         for column in ("dataset", "subject", "clip", "emotion"):
             clips[column] = clips[column].str.strip()
         complain(sheet, split_people(clips, lambda number: f"line {number + 2}"), ONE_NAME)
         known = protocol(self.protocol).classes
         problems, line_of = unsafe_names(clips), {}
-        for line, (emotion, file) in enumerate(zip(clips["emotion"], clips["file"], strict=True), start=2):
-            if emotion not in known:
+        for line, row in enumerate(rows(clips), start=2):
+            if row.emotion not in known:
                 problems.append(
-                    f"line {line}: emotion '{emotion}' is no class of '{self.protocol}': {', '.join(known)}"
+                    f"line {line}: emotion '{row.emotion}' is no class of '{self.protocol}': {', '.join(known)}"
                 )
-            if not is_below(file):
-                problems.append(f"line {line}: file '{file}' leads out of the folder")
-            elif not os.path.isfile(self.root / file):
-                problems.append(f"line {line}: file '{file}' does not exist")
-            else:
-                state = os.stat(self.root / file)  # links and other ways to write it lead to one file, too
-                first = line_of.setdefault((state.st_dev, state.st_ino), line)
-                if first != line:
-                    problems.append(f"line {line}: file '{file}' is that of line {first}")
+            for file in self._files_of(row):
+                if not is_below(file):
+                    problems.append(f"line {line}: file '{file}' leads out of the folder")
+                elif not os.path.isfile(self.root / file):
+                    problems.append(f"line {line}: file '{file}' does not exist")
+                else:
+                    state = os.stat(self.root / file)  # links and other ways to write it lead to one file, too
+                    place = state.st_dev, state.st_ino
+                    if place in line_of:
+                        problems.append(f"line {line}: file '{file}' is that of line {line_of[place]}")
+                    line_of.setdefault(place, line)
         complain(sheet, problems, "Mend clips.csv and run again.")
         if clips.empty:
             raise InputError(f"{sheet}: holds no clip")
         return clips
+
+    def _files_of(self, row) -> list[str]:
+        """The maps of a row of the clip table."""
+        return [getattr(row, column) for column in self.files]
 
     def label(self, clips: pd.DataFrame, protocol: str = "") -> pd.DataFrame:
         return clips.assign(target=clips["emotion"])
@@ -94,19 +112,21 @@ class FlowMaps(FlowDataModule):
         problems, swapped = [], 0
         for row in rows(self.all_clips):
             clip = row.dataset, row.subject, row.clip
-            try:
-                flow = read_map(self.root / row.file)
-            except InputError as error:
-                problems.append(Problem(*clip, str(error), "no model is trained before it is mended", False))
-                continue
-            if (flow == flow[:, :1, :1]).all():
-                colour = "is all black" if (flow == [[[-1]], [[-1]], [[0]]]).all() else "has one value everywhere"
-                problems.append(Problem(*clip, f"{row.file} {colour} and shows no motion", "used as it is", True))
-            else:
-                swapped += _looks_swapped(flow, is_picture(self.root / row.file))
-        if swapped * 2 > len(self.all_clips):
+            for file in self._files_of(row):
+                try:
+                    flow = read_map(self.root / file)
+                except InputError as error:
+                    problems.append(Problem(*clip, str(error), "no model is trained before it is mended", False))
+                    continue
+                if (flow == flow[:, :1, :1]).all():
+                    colour = "is all black" if (flow == [[[-1]], [[-1]], [[0]]]).all() else "has one value everywhere"
+                    problems.append(Problem(*clip, f"{file} {colour} and shows no motion", "used as it is", True))
+                else:
+                    swapped += _looks_swapped(flow, is_picture(self.root / file))
+        maps = len(self.all_clips) * len(self.files)
+        if swapped * 2 > maps:
             what = "strain should be dark where the face rests: red is u, green is v, blue is strain; are they swapped?"
-            some = f"{swapped} of {len(self.all_clips)} maps"
+            some = f"{swapped} of {maps} maps"
             problems.append(Problem(self.name, "", some, what, "used as they are", True))
         return problems
 
@@ -124,7 +144,7 @@ class FlowMaps(FlowDataModule):
             warnings.warn("".join(f"\n  {problem}" for problem in odd[:20]) + more, stacklevel=2)
 
     def source_files(self, clips: pd.DataFrame) -> dict[str, int]:
-        return {file: (self.root / file).stat().st_size for file in clips["file"]}
+        return {file: (self.root / file).stat().st_size for column in self.files for file in clips[column]}
 
     def load(self, clips: pd.DataFrame) -> "Batch":
         import torch
@@ -132,13 +152,14 @@ class FlowMaps(FlowDataModule):
         from mer.transforms import resize
 
         problems, maps = [], []
-        for file in clips["file"]:
-            try:
-                maps.append(resize(torch.from_numpy(read_map(self.root / file))[None], self.input_size))
-            except InputError as error:
-                problems.append(str(error))
+        for row in rows(clips):
+            for file in self._files_of(row):
+                try:
+                    maps.append(resize(torch.from_numpy(read_map(self.root / file)), self.input_size))
+                except InputError as error:
+                    problems.append(str(error))
         complain(self.root, problems, REMEDY)
-        return {"flow": torch.cat(maps)}
+        return {"flow": torch.stack(maps).unflatten(0, (-1, len(self.files))).flatten(1, 2)}
 
 
 def _looks_swapped(flow: NDArray[np.float32], picture: bool) -> bool:

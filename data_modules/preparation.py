@@ -3,11 +3,17 @@
 import inspect
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from data_modules.base import FlowDataModule
 from mer import InputError, flow
 from mer.preprocessing import clip
+from mer.preprocessing.motion import CHANNELS, Motion
+
+if TYPE_CHECKING:
+    import torch
+
+    from data_modules.batches import Batches
 
 
 def resolve(
@@ -35,6 +41,8 @@ class PreparedDataModule(FlowDataModule):
             ``auto`` takes ``torch`` for TV-L1 where there is a GPU.
         apex: ``sheet`` takes the annotated apex and spots it where there is none; ``spotted`` spots it in every clip.
         head_motion: ``removed`` takes the rigid motion of the head out of the flow.
+        motion: ``apex`` is the flow from onset to apex; ``both`` adds that from apex to offset, three more channels;
+            ``pairs`` trains on the flow between the frames beside onset and apex, too, one map of a clip at a time.
         kwargs: As in ``FlowDataModule``.
     """
 
@@ -51,6 +59,7 @@ class PreparedDataModule(FlowDataModule):
         backend: Literal["auto", "opencv", "torch"] = "auto",
         apex: Literal["sheet", "spotted"] = "sheet",
         head_motion: Literal["kept", "removed"] = "kept",
+        motion: Motion = "apex",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -65,6 +74,8 @@ class PreparedDataModule(FlowDataModule):
         self.method: Literal["tvl1", "farneback", "dis"] = method
         self.asked_backend: Literal["auto", "opencv", "torch"] = backend
         self.apex, self.head_motion = apex, head_motion
+        self.motion: Motion = motion
+        self.flow_channels = CHANNELS[motion]
 
     @cached_property
     def backend(self) -> Literal["opencv", "torch"]:
@@ -72,6 +83,21 @@ class PreparedDataModule(FlowDataModule):
         import torch
 
         return resolve(self.asked_backend, self.method, torch.cuda.is_available())
+
+    def setup(self, device: "torch.device | str" = "cpu") -> None:
+        """Put the tensors of all clips on the device, once."""
+        from data_modules.batches import spread_maps
+
+        is_new = not self.store
+        super().setup(device)
+        if is_new and self.motion == "pairs" and "flow" in self.inputs:
+            self.store = spread_maps(self.store)
+
+    def train_dataloader(self, part: tuple[int, int] = (0, 1)) -> "Batches":
+        """As in ``FlowDataModule``; of each clip any one of its rows, if it has a row for each of its maps."""
+        batches = super().train_dataloader(part)
+        batches.rows_of_clip = len(self.store["clip"]) // len(self.clips)
+        return batches
 
     @property
     def revision(self) -> tuple[int, ...]:

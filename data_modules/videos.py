@@ -83,6 +83,7 @@ class VideoDataModule(PreparedDataModule):
     def _recipes(self) -> dict[Path, dict]:
         """The settings that each folder depends on."""
         flows = {"method": self.method, "backend": self.backend, "apex": self.apex, "flow_revision": flow.REVISION}
+        flows |= {} if self.motion == "apex" else {"motion": self.motion}
         recipes = {
             f"{self.method}-{self.crop_size}": {**self._recipe, **flows},
             f"frames{self.num_frames}-{self.crop_size}": {**self._recipe, "num_frames": self.num_frames},
@@ -222,7 +223,8 @@ class VideoDataModule(PreparedDataModule):
 
     def _flow_entry(self, row) -> Entry:
         method = self.method if self.backend == "opencv" else None
-        return Entry(FlowPreparation(**self._from(row), apex=self._apex(row), method=method), self._file(row))
+        preparation = FlowPreparation(**self._from(row), apex=self._apex(row), method=method, motion=self.motion)
+        return Entry(preparation, self._file(row))
 
     def _apex(self, row) -> int | None:
         return self.clip_frames(row).apex if self.apex == "sheet" else None

@@ -16,6 +16,7 @@ from experiments import trust
 from experiments.dataset import data_class, explain
 from experiments.jobs import Job, default_models, load_class
 from mer import InputError
+from mer.preprocessing.motion import CHANNELS
 from mer.training.task import Task
 
 ELSEWHERE = {  # arguments of the trainer that say where and how loudly; every other one can change a prediction
@@ -62,6 +63,7 @@ class FoldCLI(LightningCLI):
             "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
         )
         parser.link_arguments("data.init_args.input_size", f"{network}.init_args.size")
+        parser.link_arguments("data.init_args.motion", f"{network}.init_args.flow_channels", CHANNELS.__getitem__)
         parser.link_arguments("model", "data.init_args.inputs", _inputs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
@@ -105,6 +107,10 @@ def parse(job: Job) -> FoldCLI:
     if cli.config.trainer.precision is None:
         cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
     settings = cli.config.data.init_args
+    network = cli.config.model.init_args.network
+    reads_two = "flow_channels" in (network.get("init_args") or {}) or "flow" not in settings.inputs
+    if settings.get("motion") == "both" and not reads_two:
+        raise InputError(f"{network.class_path} has no argument flow_channels: it cannot read --data.motion=both")
     if "backend" in settings:
         settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
     if cli.config.stacked:

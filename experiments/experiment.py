@@ -69,8 +69,9 @@ class Experiment:
     def digest(self) -> str:
         """Digest of all that can change a prediction."""
         config = self.config.as_dict()
-        for place in self.data.path_arguments:
-            config["data"]["init_args"].pop(place)
+        config["data"]["init_args"] = self.data_arguments
+        network_arguments = config["model"]["init_args"]["network"].get("init_args") or {}
+        network_arguments.pop("flow_channels", None)  # the motion says as much
         network = load_class(self.config.model.init_args.network.class_path)
         return store.digest(
             {
@@ -82,6 +83,13 @@ class Experiment:
                 "fingerprint": self.data.fingerprint,
             }
         )
+
+    @property
+    def data_arguments(self) -> dict[str, Any]:
+        """Arguments of the data that can change a prediction; results older than ``motion`` have its default."""
+        arguments = self.config.as_dict()["data"]["init_args"]
+        left_out = {*self.data.path_arguments, *(["motion"] if arguments.get("motion") == "apex" else [])}
+        return {name: value for name, value in arguments.items() if name not in left_out}
 
     @property
     def origin(self) -> dict[str, Any]:

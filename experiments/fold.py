@@ -175,8 +175,8 @@ def _first_stage_weights(
 
 def _first_file(experiment: Experiment, first: FirstStage, fold: Fold) -> Path:
     """Where the weights of a first stage lie: a name for all that they depend on."""
-    own = {"protocol", "split", "outer_split", "outer_fold", "inputs", *experiment.data.path_arguments}
-    data = {name: value for name, value in experiment.config.as_dict()["data"]["init_args"].items() if name not in own}
+    own = {"protocol", "split", "outer_split", "outer_fold", "inputs"}
+    data = {name: value for name, value in experiment.data_arguments.items() if name not in own}
     schedule = ELSEWHERE - {"accelerator"} | {"max_steps", "max_epochs"}
     trained = experiment.data.clips.iloc[experiment.data.train_rows][["dataset", "subject", "clip"]]
     key = {

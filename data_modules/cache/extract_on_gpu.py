@@ -171,7 +171,7 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     """Compute the flow of a batch of clips on one device, and write their files.
 
     Args:
-        batch: Clips; those whose tensors hold ``pair`` get ``flow`` in its place, see ``FlowPreparation``.
+        batch: Clips; those whose tensors hold ``pairs`` get ``flow`` in its place, see ``FlowPreparation``.
         device: It waits for its turn there.
 
     Returns:
@@ -180,12 +180,11 @@ def finish(batch: Sequence[Computed], device: Device) -> list[str | None]:
     Raises:
         InputError: If the cache cannot be written, or the memory of the device does not suffice.
     """
-    without_flow = [tensors for _, tensors in batch if isinstance(tensors, dict) and "pair" in tensors]
+    without_flow = [tensors for _, tensors in batch if isinstance(tensors, dict) and "pairs" in tensors]
     if without_flow:
-        flows = device.flow(np.stack([tensors["pair"] for tensors in without_flow]))
-        for tensors, flow in zip(without_flow, flows):
-            del tensors["pair"]
-            tensors["flow"] = with_strain(flow)
+        flows = iter(device.flow(np.concatenate([tensors["pairs"] for tensors in without_flow])))
+        for tensors in without_flow:
+            tensors["flow"] = np.concatenate([with_strain(next(flows)) for _ in tensors.pop("pairs")])
     outcomes: list[str | None] = []
     for entry, tensors in batch:
         if isinstance(tensors, dict):

@@ -206,7 +206,7 @@ def _write(folder: Path, experiment: Experiment, cell: Cell, weights: Mapping[in
         "revisions": revisions(experiment.instantiate().model.network),
         "sha256": sha256(content).hexdigest(),
     }
-    for name in ("crop_size", "num_frames", "method", "backend", "head_motion"):
+    for name in ("crop_size", "num_frames", "method", "backend", "head_motion", "motion"):
         if hasattr(experiment.data, name):
             config["input"][name] = getattr(experiment.data, name)
     remove_abandoned(folder.parent, of=folder.name)

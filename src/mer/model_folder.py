@@ -15,12 +15,18 @@ from torch import Tensor
 from mer import InputError, flow, transforms
 from mer.models import Network
 from mer.preprocessing import clip
+from mer.preprocessing.motion import CHANNELS
 from mer.training.task import Task
 
 SIZES = {"input_size": (8, 512), "crop_size": (flow.SMALLEST, 1024), "num_frames": (2, 64)}
 """Least and most of each number that says how a model's input is made."""
 
-CHOICES = {"method": ("tvl1", "farneback", "dis"), "backend": ("opencv", "torch"), "head_motion": ("kept", "removed")}
+CHOICES = {
+    "method": ("tvl1", "farneback", "dis"),
+    "backend": ("opencv", "torch"),
+    "head_motion": ("kept", "removed"),
+    "motion": tuple(CHANNELS),
+}
 """Words that say how a model's input is made."""
 
 
@@ -158,6 +164,11 @@ def _problems(config: Mapping[str, Any]) -> Iterator[str]:
         return
     if not all(isinstance(part.get("class_path"), str) for part in (task, network)):
         yield "model or its network has no class_path"
-    for name, value, meant in (("num_classes", len(classes), "classes"), ("size", wanted["input_size"], "input_size")):
+    fitting = (
+        ("num_classes", len(classes), "classes"),
+        ("size", wanted["input_size"], "input_size"),
+        ("flow_channels", CHANNELS[wanted.get("motion", "apex")], "motion"),
+    )
+    for name, value, meant in fitting:
         if options.get(name, value) != value:
             yield f"the network's {name} {reprlib.repr(options[name])} does not fit {meant}, {value}"

@@ -28,6 +28,7 @@ from mer.preprocessing import apex as apexes
 from mer.preprocessing import quality
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation, VideoFrame, finder, read_frame
 from mer.preprocessing.depth import DepthPreparation
+from mer.preprocessing.motion import CHANNELS, MAPS, Motion
 from mer.preprocessing.spotting import Spotted, spot_intervals
 from mer.preprocessing.video import Clip, open_clip
 from mer.training.task import Task
@@ -59,6 +60,7 @@ class Model:
         self.config = read_config(self.folder / "config.yaml")
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.input: Mapping[str, Any] = self.config["input"]
+        self.motion: Motion = "both" if self.input.get("motion") == "both" else "apex"
         try:
             self.tasks = self._tasks(("mer", *allow))
         except InputError:
@@ -77,8 +79,7 @@ class Model:
 
     def _tasks(self, packages: Sequence[str]) -> list[Task]:
         """The tasks with their weights, at test time."""
-        file = self.folder / "model.safetensors"
-        weights = model_folder.read_weights(file, self.config["sha256"], str(self.device))
+        weights = model_folder.read_weights(self.folder / "model.safetensors", self.config["sha256"], str(self.device))
         tasks = [task.to(self.device).eval() for task in model_folder.tasks(self.config, weights, packages)]
         self._check_revisions(tasks[0].network)
         self._check_shapes(tasks[0])
@@ -86,9 +87,9 @@ class Model:
 
     def _check_shapes(self, task: Task) -> None:
         """Have a task predict a clip without motion, so that a wrong configuration is found before a clip is read."""
-        picture = (3, self.input["input_size"], self.input["input_size"])
-        shapes = {"frames": (1, self.input.get("num_frames", 2), *picture)}
-        clip = {name: torch.zeros(shapes.get(name, (1, *picture)), device=self.device) for name in self.input["inputs"]}
+        size = (self.input["input_size"],) * 2
+        shapes = {"frames": (1, self.input.get("num_frames", 2), 3, *size), "flow": (1, CHANNELS[self.motion], *size)}
+        clip = {name: torch.zeros(shapes.get(name, (1, 3, *size)), device=self.device) for name in self.input["inputs"]}
         with torch.inference_mode():
             found = tuple(task.predict_step(clip).shape)
         if found != (1, len(self.classes)):
@@ -190,15 +191,15 @@ class Model:
         how = {key: self.input.get(key) for key in ("crop_size", "method", "backend", "head_motion", "num_frames")}
         if how["method"] is None:
             raise InputError(f"{self.folder}: was trained on flow that others have computed, and so predicts no clips")
-        if len(frames) < 2:
-            raise InputError(f"{name}: has {len(frames)} frame; flow needs two")
+        if len(frames) <= MAPS[self.motion]:
+            raise InputError(f"{name}: frames from onset to offset: {len(frames)}; flow needs {MAPS[self.motion] + 1}")
         common = {
             "size": how["crop_size"],
             "registered": registered,
             "remove_head_motion": how["head_motion"] == "removed",
         }
         method = how["method"] if how["backend"] == "opencv" else None
-        work = FlowPreparation(frames=frames, **common, apex=apex, method=method)
+        work = FlowPreparation(frames=frames, **common, apex=apex, method=method, motion=self.motion)
         onset = read_frame(frames[0][1])
         if min(onset.shape[:2]) < SMALLEST:
             raise InputError(f"{name}: has {onset.shape[1]} x {onset.shape[0]} px; {SMALLEST} px is the least")
@@ -213,9 +214,9 @@ class Model:
             tensors |= FramesPreparation(frames=frames, **common, count=how["num_frames"]).compute(onset, landmarks)
         if "depth" in self.input["inputs"]:
             tensors |= DepthPreparation(frames=frames, **common, apex=work.apex).compute(onset, landmarks)
-        if "pair" in tensors:
-            first, second = torch.from_numpy(tensors.pop("pair")).to(self.device)[:, None, None]
-            tensors["flow"] = with_strain(tvl1(first, second)[0].cpu().numpy())
+        if "pairs" in tensors:
+            starts, ends = torch.from_numpy(tensors.pop("pairs")).to(self.device).split(1, dim=1)
+            tensors["flow"] = np.concatenate([with_strain(flow) for flow in tvl1(starts, ends).cpu().numpy()])
         used = int(tensors["apex_frame"][0])
         probabilities, attention = self.classify(
             {name: torch.from_numpy(tensors[name]) for name in self.input["inputs"]}
@@ -225,7 +226,7 @@ class Model:
             frames_per_second=frames_per_second,
             onset_landmarks=landmarks,
             apex_landmarks=None if registered else finder().landmarks(image),
-            flow=tensors["flow"],
+            flow=tensors["flow"][:3],
             movement=movement[: 1 + int(np.searchsorted(numbers, used))],
             crops=crops,
         )
@@ -240,7 +241,7 @@ class Model:
             frames_per_second=frames_per_second,
             face_width=None if landmarks is None else quality.face_width(landmarks),
             warnings=tuple(doubts),
-            flow=tensors["flow"],
+            flow=tensors["flow"][:3],
             onset_face=tensors["onset"].transpose(1, 2, 0),
             apex_face=tensors["apex"].transpose(1, 2, 0),
             attention=attention,
@@ -252,7 +253,7 @@ class Model:
         """Classify what was prepared of one clip.
 
         Args:
-            tensors: The model's inputs, as a cache has them: ``flow`` (3, H, W) in pixels, pictures uint8.
+            tensors: The model's inputs, as a cache has them: ``flow`` (C, H, W) in pixels, pictures uint8.
 
         Returns:
             Probabilities of each seed, (seeds, K), and the attention map (S, S) or None.

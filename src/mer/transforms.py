@@ -21,12 +21,13 @@ def normalise_flow(flow: Tensor) -> Tensor:
     and strain are each divided by their 95th percentile.
 
     Args:
-        flow: u, v and strain, shape (..., 3, H, W), in pixels or in any other unit.
+        flow: u, v and strain of one or more maps, shape (..., 3 maps, H, W), in pixels or in any other unit.
 
     Returns:
         The same shape, without unit: strong motion and strain are about 1.
     """
-    motion, strain = flow[..., :2, :, :].flatten(-2), flow[..., 2:, :, :].flatten(-2)
+    maps = flow.unflatten(-3, (-1, 3)).flatten(-2)
+    motion, strain = maps[..., :2, :], maps[..., 2:, :]
     motion = motion - motion.median(dim=-1, keepdim=True).values
     strong = max(1, motion.shape[-1] // 20)  # pixels; the weakest of them is the 95th percentile
     lengths = motion.square().sum(dim=-2, keepdim=True).sqrt()
@@ -50,9 +51,9 @@ def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def mirror_flow(flow: Tensor) -> Tensor:
-    """Flow maps (..., 3, H, W) of the mirrored clips: columns reversed and u negated."""
-    u, v_and_strain = flow.flip(-1).split([1, 2], dim=-3)
-    return torch.cat([-u, v_and_strain], dim=-3)
+    """Flow maps (..., 3 maps, H, W) of the mirrored clips: columns reversed and u negated."""
+    u, v_and_strain = flow.flip(-1).unflatten(-3, (-1, 3)).split([1, 2], dim=-3)
+    return torch.cat([-u, v_and_strain], dim=-3).view_as(flow)
 
 
 def mirror_pictures(pictures: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from data_modules.batches import Augmentation, Batches, generator
+from data_modules.batches import Augmentation, Batches, generator, spread_maps
 from mer.transforms import resize, shift
 
 
@@ -14,6 +14,21 @@ class TestBatches:
     def test_a_batch_may_be_larger_than_the_data(self):
         (batch,) = Batches({"target": torch.arange(3)}, [0, 1, 2], 7)
         assert sorted(batch["target"].tolist()[:3]) == [0, 1, 2] and len(batch["target"]) == 7
+
+    def test_any_row_of_a_clip_is_drawn_in_training_and_the_first_in_a_test(self):
+        flow = torch.arange(10.0)[:, None, None, None] + torch.arange(12)[:, None, None] / 12
+        store = {"flow": flow, "clip": torch.arange(10), "target": torch.arange(10)}
+        spread = spread_maps(store)
+        assert spread["flow"].shape == (40, 3, 1, 1) and torch.equal(spread["flow"][:10], flow[:, :3])
+        stream = Batches(spread, [1, 2, 4], 3, generator("rows"))
+        stream.rows_of_clip = 4
+        batches = [batch for _ in range(60) for batch in stream]
+        assert all(sorted(batch["clip"].tolist()) == [1, 2, 4] for batch in batches)
+        assert all(batch["flow"].flatten(1)[:, 0].int().equal(batch["clip"].int()) for batch in batches)
+        drawn = torch.cat([batch["flow"].flatten(1) for batch in batches]).unique(dim=0)
+        assert torch.equal(drawn, flow[[1, 2, 4]].view(12, 3))  # all maps of these clips and no others
+        (test,) = Batches(spread, [1, 2, 4])
+        assert torch.equal(test["flow"], flow[[1, 2, 4], :3])
 
     def test_weights_make_rare_classes_as_frequent(self):
         targets = torch.tensor([0] * 90 + [1] * 9 + [2])

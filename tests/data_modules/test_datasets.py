@@ -119,7 +119,14 @@ class TestContract:
     def test_another_recipe_has_another_folder(self, data):
         others = [
             load(data.name, data.root, **option)
-            for option in ({"crop_size": 24}, {"method": "dis"}, {"apex": "spotted"}, {"head_motion": "removed"})
+            for option in (
+                {"crop_size": 24},
+                {"method": "dis"},
+                {"apex": "spotted"},
+                {"head_motion": "removed"},
+                {"motion": "both"},
+                {"motion": "pairs"},
+            )  # fmt: skip
         ]
         folders = [part.folder for one in (data, *others) for part in one.parts.values()]
         assert len(set(folders)) == len(folders)

@@ -143,6 +143,43 @@ def test_two_rows_do_not_share_a_file(own_flow_maps, way):
         data_of(own_flow_maps)
 
 
+class TestBothMotions:
+    """With the map from apex to offset, of the column ``file_return``."""
+
+    @pytest.fixture
+    def with_return(self, own_flow_maps):
+        for path in sorted((own_flow_maps / "maps").iterdir()):
+            back = cv2.imread(str(path))[::-1]
+            cv2.imwrite(str(path.with_name(f"{path.stem}-return.png")), back)
+        respell(own_flow_maps, lambda clips: clips.assign(file_return=clips["file"].str.replace(".png", "-return.png")))
+        return own_flow_maps
+
+    def test_it_has_channels_of_its_own(self, with_return):
+        forth, both = data_of(with_return), data_of(with_return, motion="both", input_size=14)
+        assert both.store["flow"].shape == both.dummy_batch()["flow"][:18].shape == (18, 6, 14, 14)
+        forth, both = (data.load(data.clips)["flow"] for data in (forth, data_of(with_return, motion="both")))
+        assert torch.equal(both[:, :3], forth) and torch.equal(both[:, 3:], forth.flip(-2))
+
+    def test_it_is_part_of_the_data_only_where_it_is_read(self, with_return):
+        forth, both = FlowMaps(root=str(with_return)), FlowMaps(root=str(with_return), motion="both")
+        before = forth.fingerprint, both.fingerprint
+        (with_return / "maps/s1_0-return.png").write_bytes(b"")
+        forth, both = FlowMaps(root=str(with_return)), FlowMaps(root=str(with_return), motion="both")
+        assert forth.fingerprint == before[0] != before[1] != both.fingerprint
+        forth.prepare_data()
+        with pytest.raises(InputError, match=r"s1_0-return\.png"):
+            both.prepare_data()
+
+    def test_the_column_is_needed(self, own_flow_maps):
+        with pytest.raises(InputError, match=r"lacks the column\(s\) file_return;"):
+            data_of(own_flow_maps, motion="both")
+
+    def test_the_two_motions_do_not_share_a_file(self, own_flow_maps):
+        respell(own_flow_maps, lambda clips: clips.assign(file_return=clips["file"]))
+        with pytest.raises(InputError, match="line 2: file 'maps/s1_0.png' is that of line 2"):
+            data_of(own_flow_maps, motion="both")
+
+
 class TestOddMaps:
     def test_black_maps_are_named(self, own_flow_maps):
         cv2.imwrite(str(own_flow_maps / "maps/s1_0.png"), np.zeros((28, 28, 3), np.uint8))
@@ -183,6 +220,12 @@ def test_a_mirrored_face_moves_the_other_way():
     turned = mirror_flow(flow)
     assert torch.equal(turned[:, 0], -flow[:, 0].flip(-1)) and torch.equal(turned[:, 1:], flow[:, 1:].flip(-1))
     assert torch.equal(mirror_flow(turned), flow)
+
+
+def test_all_maps_of_a_clip_are_mirrored():
+    forth, back = torch.randn(2, 5, 3, 4, 4)
+    both = mirror_flow(torch.cat([forth, back], dim=1))
+    assert torch.equal(both, torch.cat([mirror_flow(forth), mirror_flow(back)], dim=1))
 
 
 def test_flips_have_their_probability(flow_maps):

@@ -222,7 +222,8 @@ class MyLab(FlowMaps):
 
 
 class MyNet(STSTNet):
-    pass
+    def __init__(self, num_classes: int, size: int = 28):
+        super().__init__(num_classes, size)
 """
 
 
@@ -247,6 +248,7 @@ def test_a_dataset_and_recipes_may_lie_outside_the_checkout(capsys, flow_maps, t
     assert noted["parameters"] == 1683
     assert "lab_of_mine.Other" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.Other", *shared)
     assert "no subclass" in complaint(capsys, "sweep", "--dataset", "lab_of_mine.MyNet", *shared)
+    assert "cannot read --data.motion=both" in complaint(capsys, "sweep", *words, "--data.motion=both")
     (tmp_path / "my_net.yaml").write_text(recipe.replace("[casme2, smic]", "casme2"))
     assert "my_net.yaml: tuned_on is a list of databases" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").write_text("- quick")

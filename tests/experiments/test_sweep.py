@@ -5,8 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from data_modules.cache import store
 from data_modules.flow_maps import FlowMaps
 from experiments.cli import main
+from experiments.experiment import Experiment
+from experiments.jobs import Job
 from mer.evaluation import scoring
 
 CLASSES = ["negative", "positive", "surprise"]
@@ -105,6 +108,7 @@ def test_other_data_or_options_have_a_folder_of_their_own(swept, flow_maps, own_
 
     assert digest(flow_maps) in known
     assert digest(own_flow_maps) in known  # the same files elsewhere
+    assert digest(flow_maps, "--data.motion=apex") in known
     clips = pd.read_csv(own_flow_maps / "clips.csv")
     clips.iloc[1:].to_csv(own_flow_maps / "clips.csv", index=False)
     others = [digest(own_flow_maps), digest(flow_maps, "--model.lr=0.5"), digest(flow_maps, "--trainer.max_steps=13")]
@@ -112,6 +116,12 @@ def test_other_data_or_options_have_a_folder_of_their_own(swept, flow_maps, own_
     monkeypatch.setattr(FlowMaps, "revision", (99,))  # the same files would give other tensors
     others.append(digest(flow_maps))
     assert len({*known, *others}) == len(known) + 5
+
+
+def test_what_is_younger_than_results_is_no_part_of_their_digest(flow_maps, monkeypatch):
+    monkeypatch.setattr(store, "digest", repr)
+    settings = Experiment(Job("flow_maps", "ststnet", root=str(flow_maps))).digest
+    assert "'flip'" in settings and "motion" not in settings and "flow_channels" not in settings
 
 
 def test_the_held_out_labels_change_nothing_of_its_own_predictions(swept, own_flow_maps, tmp_path):

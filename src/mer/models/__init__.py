@@ -11,11 +11,11 @@ Batch = dict[str, Tensor]
 class Network(nn.Module):
     """Base of all networks: ``forward`` takes tensors of clips and returns a dict with ``logits`` (B, K).
 
-    ``__init__`` takes ``num_classes`` K and ``size``, the height and width S of the inputs; its signature is the
-    network's part of a recipe. ``forward`` takes, by name, the tensors in ``inputs``, normalised as by
-    ``mer.transforms``: ``flow`` or ``depth`` (B, 3, S, S), or pictures: ``onset`` and ``apex`` (B, 3, S, S), ``frames``
-    (B, T, 3, S, S). If ``shows_attention``, it also takes ``attention=True`` and then returns ``attention`` (B, S, S)
-    in [0, 1].
+    ``__init__`` takes ``num_classes`` K, ``size``, the height and width S of the inputs, and ``flow_channels`` C, 3 for
+    each flow map, if it can read several; its signature is the network's part of a recipe. ``forward`` takes, by name,
+    the tensors in ``inputs``, normalised as by ``mer.transforms``: ``flow`` (B, C, S, S), ``depth`` (B, 3, S, S),
+    or pictures: ``onset`` and ``apex`` (B, 3, S, S), ``frames`` (B, T, 3, S, S). If ``shows_attention``, it also takes
+    ``attention=True`` and then returns ``attention`` (B, S, S) in [0, 1].
     """
 
     inputs: tuple[str, ...] = ("flow",)

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from mer.models import Network
 from mer.models.attention_map import average_maps
 
-FLOW = 3
-"""Channels of a flow map: u, v and strain."""
-
 
 def average_pool(x: Tensor, side: int) -> Tensor:
     """Average pooling over squares of ``side`` pixels: (B, H, W, C) becomes (B, H / side, W / side, C)."""
@@ -173,8 +170,8 @@ class AHMSANet(Network):
     at each level; blocks of channel attention, spatial attention and feed-forward, each with a layer norm before it;
     cross-entropy; the number of blocks and the batch size matter.
     Our choice, the paper being silent: 28x28 input; two levels, 14 and 7 pixels; both channel attentions;
-    self-attention up to ``attend`` pixels and a gate above; all widths, depths and rates. The first three channels of
-    every level are the flow map itself, averaged, to which blocks and downsampling add little at first: a few hundred
+    self-attention up to ``attend`` pixels and a gate above; all widths, depths and rates. The first channels of every
+    level are the flow maps themselves, averaged, to which blocks and downsampling add little at first: a few hundred
     clips do not teach a network much more about motion, and the amplitude that layer norms remove is kept. Further
     channels, if any, come from a stem of conv3x3, ReLU and batch norm. A hidden layer reads all positions of the
     coarsest level, since in an aligned face the place of a motion tells the emotion.
@@ -183,7 +180,8 @@ class AHMSANet(Network):
         num_classes: Classes K of the protocol.
         size: Height and width S of the flow map in pixels.
         finest: Side of the first level in pixels, to which the flow map is averaged; halved between levels.
-        widths: Channels of each level, 3 of them the flow map; none narrower than the one before.
+        widths: Channels of each level, those of the flow map among them, for which a level is widened if need be; none
+            narrower than the one before.
         depths: Blocks of each level.
         heads: Attention heads of each level.
         channel: Channel attention: ``gate`` or ``transposed``.
@@ -197,6 +195,7 @@ class AHMSANet(Network):
         drop_path: Probability of skipping a part of a block.
         feature_dropout: Probability of dropping a value of the coarsest level before the hidden layer.
         dropout: Probability of dropping a value of the hidden layer.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If the arguments do not fit one another or the size.
@@ -224,6 +223,7 @@ class AHMSANet(Network):
         drop_path: float = 0.3,
         feature_dropout: float = 0.2,
         dropout: float = 0.5,
+        flow_channels: int = 3,
     ):
         super().__init__()
         if not len(widths) == len(depths) == len(heads) > 0:
@@ -233,8 +233,9 @@ class AHMSANet(Network):
             )
         if min(depths) < 1:
             raise ValueError(f"AHMSA-Net needs at least one block in every level, not depths={tuple(depths)}")
-        if list(widths) != sorted(widths) or widths[0] < FLOW:
-            raise ValueError(f"AHMSA-Net's levels are at least {FLOW} wide and never narrow, not {tuple(widths)}")
+        if list(widths) != sorted(widths) or widths[0] < 3:
+            raise ValueError(f"AHMSA-Net's levels are at least 3 wide and never narrow, not {tuple(widths)}")
+        widths = tuple(max(width, flow_channels) for width in widths)
         if finest < 1 or size % finest:
             raise ValueError(f"AHMSA-Net's flow map of {size} pixels is no multiple of finest={finest}")
         halvings = 2 ** (len(widths) - 1)
@@ -248,8 +249,9 @@ class AHMSANet(Network):
         if kernel % 2 == 0:
             raise ValueError(f"AHMSA-Net's spatial gate needs an odd kernel, not {kernel}")
         self.cell = size // finest
-        new = widths[0] - FLOW
-        self.stem = nn.Sequential(nn.Conv2d(FLOW, new, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(new)) if new else None
+        new = widths[0] - flow_channels
+        stem = (nn.Conv2d(flow_channels, new, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(new)) if new else ()
+        self.stem = nn.Sequential(*stem) if new else None
         self.levels = nn.ModuleList()
         for level, (width, depth, count) in enumerate(zip(widths, depths, heads, strict=True)):
             side = finest // 2**level
@@ -270,7 +272,7 @@ class AHMSANet(Network):
         """Classify flow maps.
 
         Args:
-            flow: u, v and strain, scaled, shape (B, 3, S, S).
+            flow: u, v and strain of each map, scaled, shape (B, flow_channels, S, S).
             attention: Also return the attention map.
 
         Returns:

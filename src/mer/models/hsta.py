@@ -170,7 +170,7 @@ class Stage(nn.Module):
     def forward(
         self, special: Tensor, video: Tensor, look: bool
     ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None]]:
-        """Returns both branches' tokens and, with ``look``, the attention weights of special and video patches."""
+        """Both branches' tokens and, with ``look``, the attention weights of special and video patches."""
         run = partial(recompute, use_reentrant=False) if self.checkpoint and torch.is_grad_enabled() else operator.call
         for block in self.special:
             special = run(block, special)
@@ -185,15 +185,14 @@ class HSTA(Network):
     """Two branches of space-time attention, special frames and video, that exchange CLS tokens after each stage.
 
     Published: special frames (or data) and video frames in parallel, cascaded USTA; CSTA fuses them while each branch
-    keeps its content; the two are stacked hierarchically.
-    In the authors' code: tubelets of 2x12x12 and 2x16x16; a CLS token per branch; fixed sinusoidal positions over all
-    tokens, dropout after them; USTA as a pre-norm transformer block over all space-time tokens, feed-forward x4, no
-    bias of keys, norms with an epsilon of 1e-6; CSTA; a linear head on both CLS tokens; widths, heads, stages and
-    depths; 6 video frames; dropout and drop-path of 0.2.
+    keeps its content; the two are stacked hierarchically. In the authors' code: tubelets of 2x12x12 and 2x16x16; a CLS
+    token per branch; fixed sinusoidal positions over all tokens, dropout after them; USTA as a pre-norm transformer
+    block over all space-time tokens, feed-forward x4, no bias of keys, norms with an epsilon of 1e-6; CSTA; a linear
+    head on both CLS tokens; widths, heads, stages and depths; 6 video frames; dropout and drop-path of 0.2.
     Our choice: flow or depth is cut into 1x12x12; dropout nowhere else; in CSTA a layer norm before the attention and
     drop-path after it; drop-path that rises linearly from 0 with the depth; a layer norm of each branch before the
-    head; linear layers that start as Glorot's, tubelets and CLS tokens from a normal distribution of deviation 0.02;
-    layers for layer-wise learning rates: the tubelets, every stage, the head.
+    head; Glorot's linear layers, tubelets and CLS tokens from a normal distribution of deviation 0.02; layer-wise
+    learning rates.
 
     Args:
         num_classes: Classes K of the protocol.
@@ -206,6 +205,7 @@ class HSTA(Network):
         dropout: Probability of dropping a feature of a token before the first stage.
         drop_path: Drop-path probability of the last block.
         checkpoint: Recompute blocks in the backward pass: less memory, more time, the same gradients. Not in a stack.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If an argument is unknown or out of range.
@@ -224,6 +224,7 @@ class HSTA(Network):
         dropout: float = 0.2,
         drop_path: float = 0.2,
         checkpoint: bool = False,
+        flow_channels: int = 3,
     ):
         super().__init__()
         if preset not in PRESETS:
@@ -231,11 +232,11 @@ class HSTA(Network):
         if size < max(PATCHES):
             raise ValueError(f"HSTA needs a size of at least {max(PATCHES)}, that of a patch, not {size}")
         if stages < 1 or len(depths) != 2 or min(depths) < 1:
-            given = f"stages={stages}, depths={tuple(depths)}"
-            raise ValueError(f"HSTA needs a stage or more, and in each a block or more for both branches, not {given}")
+            raise ValueError(f"HSTA needs stages with blocks of both branches, not {stages=}, depths={tuple(depths)}")
         self.inputs = self.reads(special=special)
         widths, heads = PRESETS[preset]
-        self.special = Tubelets(widths[0], len(SPECIAL[special]), PATCHES[0], dropout)
+        moments = {"frames": 2, "flow": flow_channels // 3, "depth": 1}[special]
+        self.special = Tubelets(widths[0], moments, PATCHES[0], dropout)
         self.video = Tubelets(widths[1], 2, PATCHES[1], dropout)
         drop_paths = calculate_drop_path_rates(drop_path, [max(depths)] * stages, stagewise=True)
         self.stages = nn.ModuleList(Stage(widths, heads, depths, rates, checkpoint) for rates in drop_paths)
@@ -261,7 +262,7 @@ class HSTA(Network):
         Args:
             frames: Video frames, normalised, shape (B, T, 3, S, S); a ValueError if T is odd.
             attention: Also return the attention map.
-            **special: The other ``inputs``, normalised: ``onset`` and ``apex``, ``flow``, or ``depth``; (B, 3, S, S).
+            **special: The other ``inputs``, normalised: ``onset`` and ``apex``, ``flow``, or ``depth``; (B, C, S, S).
 
         Returns:
             ``logits`` (B, K); with ``attention`` also ``attention``, (B, S, S) in [0, 1]: the attention of the CLS
@@ -269,9 +270,8 @@ class HSTA(Network):
         """
         if frames.shape[1] < 2 or frames.shape[1] % 2:
             raise ValueError(f"HSTA reads video frames in pairs, not {frames.shape[1]} of them")
-        special_frames = torch.stack([special[name] for name in self.inputs[:-1]], dim=1)  # (B, 1 or 2, 3, S, S)
-        special_tokens, video_tokens = self.special(special_frames), self.video(frames)  # (B, 1 + N, D) each
-        size, maps = frames.shape[-1], []
+        special_tokens = self.special(torch.cat([special[name].unflatten(1, (-1, 3)) for name in self.inputs[:-1]], 1))
+        video_tokens, size, maps = self.video(frames), frames.shape[-1], []  # tokens are (B, 1 + N, D)
         for stage in self.stages:
             special_tokens, video_tokens, weights = stage(special_tokens, video_tokens, attention)
             if attention:

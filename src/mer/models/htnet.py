@@ -138,6 +138,7 @@ class HTNet(Network):
         heads: Attention heads of the first level; doubled with every level.
         depths: Transformer layers of each level. The last level is one block, each before it has four times as many.
         drop_path: Probability of skipping a part of a layer.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If the arguments do not fit one another or the size.
@@ -154,6 +155,7 @@ class HTNet(Network):
         heads: int = 3,
         depths: tuple[int, ...] = (2, 2),
         drop_path: float = 0.2,
+        flow_channels: int = 3,
     ):
         super().__init__()
         if not depths or min(depths) < 1:
@@ -167,7 +169,7 @@ class HTNet(Network):
                 f"size must be a multiple of {across} x patch={patch}, not {size}"
             )
         self.patch = patch
-        self.embed = nn.Linear(3 * patch * patch, dim)
+        self.embed = nn.Linear(flow_channels * patch * patch, dim)
         self.levels, self.aggregations = nn.ModuleList(), nn.ModuleList()
         for level, depth in enumerate(depths):
             scale, side = 2**level, size // patch // 2**level
@@ -181,14 +183,14 @@ class HTNet(Network):
         """Classify flow maps.
 
         Args:
-            flow: u, v and strain, scaled, shape (B, 3, S, S).
+            flow: u, v and strain of each map, scaled, shape (B, flow_channels, S, S).
             attention: Also return the attention map.
 
         Returns:
             ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the average of
             what each position of a block receives in all layers; 0 where blocks have one patch each.
         """
-        patches = cut(flow.permute(0, 2, 3, 1), flow.shape[-1] // self.patch)  # (B, patches, pixels of a patch, 3)
+        patches = cut(flow.permute(0, 2, 3, 1), flow.shape[-1] // self.patch)  # (B, patches, pixels of one, channels)
         x = self.embed(patches.flatten(2))  # (B, patches, C)
         x, maps = x.unflatten(1, (flow.shape[-1] // self.patch, -1)), []  # (B, H, W, C)
         for level, layers in enumerate(self.levels):

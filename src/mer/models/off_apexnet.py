@@ -4,9 +4,6 @@ from torch import Tensor, nn
 
 from mer.models import Network
 
-STREAMS = 2
-"""Horizontal and vertical flow."""
-
 
 class OFFApexNet(Network):
     """Convolutions on horizontal and on vertical flow apart, joined by two fully connected layers.
@@ -26,6 +23,7 @@ class OFFApexNet(Network):
         kernels: Number of 5x5 kernels of a stream in its first and in its second convolution.
         hidden: Width of the fully connected layers.
         dropout: Probability of dropping a value of a fully connected layer.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If the flow map is too small for the two poolings, or a layer is empty.
@@ -38,6 +36,7 @@ class OFFApexNet(Network):
         kernels: tuple[int, int] = (6, 16),
         hidden: int = 1024,
         dropout: float = 0.0,
+        flow_channels: int = 3,
     ):
         super().__init__()
         grid = size // 4
@@ -47,12 +46,13 @@ class OFFApexNet(Network):
             raise ValueError(
                 f"OFF-ApexNet has two convolutions and wide layers, not kernels={tuple(kernels)}, hidden={hidden}"
             )
-        first, second = (STREAMS * count for count in kernels)
+        streams = flow_channels // 3 * 2  # horizontal and vertical flow
+        first, second = (streams * count for count in kernels)
         self.streams = nn.Sequential(
-            nn.Conv2d(STREAMS, first, 5, padding=2, groups=STREAMS),
+            nn.Conv2d(streams, first, 5, padding=2, groups=streams),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(first, second, 5, padding=2, groups=STREAMS),
+            nn.Conv2d(first, second, 5, padding=2, groups=streams),
             nn.ReLU(),
             nn.MaxPool2d(2),
         )
@@ -70,11 +70,12 @@ class OFFApexNet(Network):
         """Classify flow maps.
 
         Args:
-            flow: u, v and strain, scaled, shape (B, 3, S, S); the strain is not read.
+            flow: u, v and strain of each map, scaled, shape (B, flow_channels, S, S); the strain is not read.
 
         Returns:
             ``logits`` of shape (B, K).
         """
-        x = self.streams(flow[:, :STREAMS])  # (B, 2, S, S) -> (B, 32, S / 4, S / 4)
+        motion = flow.unflatten(1, (-1, 3))[:, :, :2].flatten(1, 2)
+        x = self.streams(motion)  # (B, 2, S, S) -> (B, 32, S / 4, S / 4)
         x = self.joined(x.flatten(1))  # (B, 1024)
         return {"logits": self.head(x)}  # (B, K)

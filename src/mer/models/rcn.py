@@ -58,6 +58,7 @@ class RCN(Network):
         width: Channels C of all layers.
         passes: Times that the recurrent convolution reads its last output; 0 makes it an ordinary one.
         dropout: Probability of dropping a channel before the linear layer.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If the flow map is too small for the pooling, or a layer is empty.
@@ -65,14 +66,22 @@ class RCN(Network):
 
     shows_attention = True
 
-    def __init__(self, num_classes: int, size: int = 28, width: int = 16, passes: int = 3, dropout: float = 0.2):
+    def __init__(
+        self,
+        num_classes: int,
+        size: int = 28,
+        width: int = 16,
+        passes: int = 3,
+        dropout: float = 0.2,
+        flow_channels: int = 3,
+    ):
         super().__init__()
         if size < 2:
             raise ValueError(f"RCN pools by 2: size must be at least 2, not {size}")
         if width < 1 or passes < 0:
             raise ValueError(f"RCN needs a channel and no negative count of passes, not {width=}, {passes=}")
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+            nn.Conv2d(flow_channels, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
         )
         self.recurrent = RecurrentConvolution(width, passes)
         self.unit = AttentionUnit()
@@ -83,14 +92,14 @@ class RCN(Network):
         """Classify flow maps.
 
         Args:
-            flow: u, v and strain, scaled, shape (B, 3, S, S).
+            flow: u, v and strain of each map, scaled, shape (B, flow_channels, S, S).
             attention: Also return the attention map.
 
         Returns:
             ``logits`` of shape (B, K); with ``attention`` also ``attention``, shape (B, S, S) in [0, 1]: the weights of
             the attention unit.
         """
-        x = self.recurrent(self.stem(flow))  # (B, 3, S, S) -> (B, C, S / 2, S / 2)
+        x = self.recurrent(self.stem(flow))  # (B, flow_channels, S, S) -> (B, C, S / 2, S / 2)
         x, weights = self.unit(x)  # (B, C, S / 2, S / 2), (B, S / 2, S / 2)
         outputs = {"logits": self.head(self.dropout(x.mean((2, 3))))}  # (B, K)
         if attention:

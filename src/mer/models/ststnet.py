@@ -21,6 +21,7 @@ class STSTNet(Network):
         size: Height and width S of the flow map in pixels; at least 4, so that both poolings leave a position.
         kernels: Number of 3x3 kernels per stream.
         dropout: Probability of dropping a feature of a stream.
+        flow_channels: Channels of the flow, 3 for each of its maps.
 
     Raises:
         ValueError: If the flow map is too small for the two poolings, or there is no stream.
@@ -28,7 +29,14 @@ class STSTNet(Network):
 
     revision = 2  # the streams share their draws of initial weights and of dropout
 
-    def __init__(self, num_classes: int, size: int = 28, kernels: tuple[int, ...] = (3, 5, 8), dropout: float = 0.5):
+    def __init__(
+        self,
+        num_classes: int,
+        size: int = 28,
+        kernels: tuple[int, ...] = (3, 5, 8),
+        dropout: float = 0.5,
+        flow_channels: int = 3,
+    ):
         super().__init__()
         grid = (size // 3 + (size % 3 > 0) if size > 0 else 0) // 2
         if grid < 1:
@@ -36,7 +44,7 @@ class STSTNet(Network):
         if not kernels or min(kernels) < 1:
             raise ValueError(f"STSTNet needs at least one kernel in every stream, not kernels={tuple(kernels)}")
         self.streams = nn.Sequential(
-            nn.Conv2d(3, sum(kernels), 3, padding=1),
+            nn.Conv2d(flow_channels, sum(kernels), 3, padding=1),
             nn.ReLU(),
             nn.BatchNorm2d(sum(kernels)),
             nn.MaxPool2d(3, stride=3, padding=1),
@@ -49,12 +57,12 @@ class STSTNet(Network):
         """Classify flow maps.
 
         Args:
-            flow: u, v and strain, scaled, shape (B, 3, S, S).
+            flow: u, v and strain of each map, scaled, shape (B, flow_channels, S, S).
 
         Returns:
             ``logits`` of shape (B, K).
         """
         x = flow.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap has no memory_format
-        x = self.streams(x)  # (B, 3, S, S) -> (B, 16, S / 3, S / 3)
+        x = self.streams(x)  # (B, C, S, S) -> (B, 16, S / 3, S / 3)
         x = self.pool(x).flatten(1)  # (B, 16 grid^2)
         return {"logits": self.head(x)}  # (B, K)

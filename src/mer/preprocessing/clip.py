@@ -14,6 +14,7 @@ from mer.preprocessing import apex as apexes
 from mer.preprocessing.faces import FaceFinder, alignment, centre_square, crop
 from mer.preprocessing.frame_files import read_image
 from mer.preprocessing.head_motion import align_to_onset
+from mer.preprocessing.motion import Motion, pairs
 
 REVISION = 3
 """Part of every cache's digest: raised by hand when a change to alignment, cropping, spotting or head motion changes
@@ -132,42 +133,56 @@ class Preparation:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowPreparation(Preparation):
-    """The flow from onset to apex, and the two frames.
+    """The flow from onset to apex, or between more frames, and the two frames.
 
-    Its tensors: ``flow``, float32 (3, size, size); ``onset`` and ``apex``, uint8 RGB (3, size, size), the aligned
+    Its tensors: ``flow``, float32 (3 maps, size, size); ``onset`` and ``apex``, uint8 RGB (3, size, size), the aligned
     faces; ``apex_frame``, int64 (1,), the number of the frame used. At most three frames are held at a time.
 
     Attributes:
         apex: Number of the apex frame, or of the nearest one that exists after the onset; None to spot it.
-        method: Optical flow, see ``mer.flow``; None if the caller computes it, in batches: then ``pair``, uint8
-            (2, size, size), the two faces in grey, is in the place of ``flow``.
+        method: Optical flow, see ``mer.flow``; None if the caller computes it, in batches: then ``pairs``, uint8
+            (maps, 2, size, size), two faces in grey for each map, is in the place of ``flow``.
+        motion: The maps, see ``mer.preprocessing.motion``.
     """
 
     apex: int | None
     method: Literal["tvl1", "farneback", "dis"] | None
+    motion: Motion = "apex"
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         first = self._alignment(onset, landmarks, self.size)
-        number, _, apex = self._apex_frame(onset, landmarks)
+        place, apex = self._apex_frame(onset, landmarks)
         second = self._follow(onset, apex, first)
-        crops = crop(grey(onset), first, self.size), crop(grey(apex), second, self.size, like=first)
+        crops = {0: crop(grey(onset), first, self.size), place: crop(grey(apex), second, self.size, like=first)}
+
+        def face(frame: int, *others: int) -> NDArray[np.uint8]:
+            if frame not in crops:
+                try:
+                    image = _read_like(onset, self.frames[frame][1])
+                except InputError:
+                    return face(*others)
+                crops[frame] = crop(grey(image), self._follow(onset, image, first), self.size, like=first)
+            return crops[frame]
+
+        faces = [(face(*start), face(*end)) for start, end in pairs(self.motion, place, len(self.frames) - 1)]
+        maps = [flow_map(start, end, self.method) for start, end in faces] if self.method else []
         return {
-            **({"flow": flow_map(*crops, self.method)} if self.method else {"pair": np.stack(crops)}),
+            **({"flow": np.concatenate(maps)} if maps else {"pairs": np.array(faces)}),
             "onset": crop(onset, first, self.size).transpose(2, 0, 1),
             "apex": crop(apex, second, self.size, like=first).transpose(2, 0, 1),
-            "apex_frame": np.array([number]),
+            "apex_frame": np.array([self.frames[place][0]]),
         }
 
     def _apex_frame(
         self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None
-    ) -> tuple[int, Source, NDArray[np.uint8]]:
-        """Number, source and picture of the frame that the flow leads to."""
+    ) -> tuple[int, NDArray[np.uint8]]:
+        """Place and picture of the frame that the flow leads to."""
         wanted = self.apex
         if wanted is None:
             numbers, moved, _ = self.watch(onset, landmarks)
             wanted = numbers[apexes.spot(moved)]
-        number, source = min(self.frames[1:], key=lambda frame: abs(frame[0] - wanted))
-        return number, source, _read_like(onset, source)
+        place = min(range(1, len(self.frames)), key=lambda place: abs(self.frames[place][0] - wanted))
+        return place, _read_like(onset, self.frames[place][1])
 
     def watch(
         self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None, most: int | None = None

@@ -34,14 +34,16 @@ class DepthPreparation(FlowPreparation):
 
     def compute(self, onset: NDArray[np.uint8], landmarks: NDArray[np.float32] | None) -> dict[str, NDArray]:
         first = self._alignment(onset, landmarks, self.size)
-        _, source, apex = self._apex_frame(onset, landmarks)
+        place, apex = self._apex_frame(onset, landmarks)
         second = self._follow(onset, apex, first)
         crops = [
-            crop_depth(_read_beside(place, onset), transform, self.size, first)
-            for place, transform in ((self.frames[0][1], first), (source, second))
+            crop_depth(_read_beside(self.frames[frame][1], onset), transform, self.size, first)
+            for frame, transform in ((0, first), (place, second))
         ]
         if np.isfinite(crops[0] + crops[1]).mean() < MEASURED:
-            raise InputError(f"{source}: less than {MEASURED:.0%} of the face has a depth, here and at the onset")
+            raise InputError(
+                f"{self.frames[place][1]}: less than {MEASURED:.0%} of the face has a depth, here and at the onset"
+            )
         return {"depth": normalise(*crops)}
 
 

@@ -14,7 +14,9 @@ from skimage.data import astronaut
 from data_modules.cache import extract, store
 from data_modules.cache.extract import Entry
 from mer import InputError
+from mer.flow import flow_map
 from mer.preprocessing.clip import FlowPreparation, FramesPreparation
+from mer.preprocessing.motion import MAPS
 
 NUMBERS = (7, 8, 9, 11, 12, 13, 14)  # 10 is missing
 APEX = 11
@@ -93,6 +95,51 @@ def test_the_spotted_apex_does_not_depend_on_size_or_method(clip, tmp_path):
 def test_two_frames_are_enough(clip, tmp_path):
     assert prepared(clip[:2], tmp_path, apex=None)["apex_frame"] == [8]
     assert "1 frame" in entry(clip[:1], tmp_path).write()
+
+
+def between(clip, tmp_path, first: int, second: int) -> np.ndarray:
+    """The flow between two frames of a clip whose face is the onset's, by place; it stands still in the first four."""
+    return prepared((clip[first], *clip[second:]), tmp_path, apex=clip[second][0], registered=True)["flow"]
+
+
+class TestMotion:
+    """The whole motion: what leads back to rest, and the same motion between other frames."""
+
+    def maps(self, clip, tmp_path, motion, **changes):
+        return prepared(clip, tmp_path, motion=motion, registered=True, **changes)["flow"].reshape(-1, 3, 128, 128)
+
+    def test_both_ways(self, clip, tmp_path):
+        apex = [number for number, _ in clip].index(APEX)
+        forth, back = self.maps(clip, tmp_path, "both")
+        np.testing.assert_array_equal(forth, between(clip, tmp_path, 0, apex))
+        np.testing.assert_array_equal(back, between(clip, tmp_path, apex, len(clip) - 1))
+
+    def test_pairs_beside_onset_and_apex(self, clip, tmp_path):
+        apex = [number for number, _ in clip].index(APEX)
+        pairs = (0, apex), (0, apex - 1), (0, apex + 1), (1, apex)
+        for found, (first, second) in zip(self.maps(clip, tmp_path, "pairs"), pairs, strict=True):
+            np.testing.assert_array_equal(found, between(clip, tmp_path, first, second))
+
+    def test_a_short_clip_has_as_many_maps(self, clip, tmp_path):
+        assert [len(self.maps(clip[:2], tmp_path, motion)) for motion in MAPS] == list(MAPS.values())
+        assert not self.maps(clip[:2], tmp_path, "both", method="tvl1")[1].any()  # the apex is the offset
+
+    @pytest.mark.parametrize(("motion", "broken"), [("both", -1), ("pairs", 1)])
+    def test_a_frame_that_is_no_onset_or_apex_may_be_broken(self, own_clip, tmp_path, motion, broken):
+        own_clip[broken][1].write_bytes(b"")
+        found = self.maps(own_clip, tmp_path, motion)
+        apex = [number for number, _ in own_clip].index(APEX)
+        pair = (apex, len(own_clip) - 2) if motion == "both" else (0, apex)
+        np.testing.assert_array_equal(
+            found[-1], between(own_clip[:broken] if broken < 0 else own_clip, tmp_path, *pair)
+        )
+
+    @pytest.mark.parametrize("motion", MAPS)
+    def test_pairs_are_left_to_a_gpu_likewise(self, clip, tmp_path, motion):
+        pairs = prepared(clip, tmp_path, motion=motion, method=None)["pairs"]
+        flow = np.concatenate([flow_map(first, second, "farneback") for first, second in pairs])
+        assert pairs.shape == (MAPS[motion], 2, 128, 128) and pairs.dtype == np.uint8
+        np.testing.assert_array_equal(flow, prepared(clip, tmp_path, motion=motion)["flow"])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -29,7 +29,7 @@ def picture(shift):
 def computed(folder, number, **changes):
     """A clip as a process hands it over."""
     one = Entry(FlowPreparation(frames=(), size=SIDE, apex=None, method=None), folder / f"{number}")
-    tensors = {"pair": np.stack([picture(0), picture(0.2 * number)]), "apex_frame": np.array([number])}
+    tensors = {"pairs": np.stack([picture(0), picture(0.2 * number)])[None], "apex_frame": np.array([number])}
     return one, {**tensors, **changes}
 
 
@@ -46,6 +46,17 @@ def test_a_batch_is_written_with_its_flow_and_strain(tmp_path):
         assert tensors["flow"].shape == (3, SIDE, SIDE) and tensors["flow"].dtype == np.float32
         assert np.abs(tensors["flow"] - expected).mean() < 0.01
     np.testing.assert_array_equal(store.read(tmp_path / "still")["frames"], still["frames"])
+
+
+def test_a_clip_may_have_several_maps(tmp_path):
+    pairs = np.stack([[picture(0), picture(1)], [picture(1), picture(0)]])
+    batch = [computed(tmp_path, 1), computed(tmp_path, 2, pairs=pairs), computed(tmp_path, 5)]
+    finish(batch, Device("cpu"))
+    finish([computed(tmp_path, 3, pairs=pairs[1:])], Device("cpu"))
+    one, two, back, five = (store.read(tmp_path / name)["flow"] for name in ("1", "2", "3", "5"))
+    assert two.shape == (6, SIDE, SIDE) and one.shape == five.shape == (3, SIDE, SIDE)
+    np.testing.assert_array_equal(two[:3], five)  # a shift of one pixel, too
+    np.testing.assert_array_equal(two[3:], back)
 
 
 def test_outcomes_keep_their_order_and_bytes_do_not_depend_on_devices_or_batches(tmp_path, monkeypatch):

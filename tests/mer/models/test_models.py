@@ -30,15 +30,20 @@ NETWORKS = {
     "timm_baseline": (TimmBaseline, {"name": "resnet10t"}),
 }
 """Class and arguments of each network; the size is 28 unless they say another."""
+NETWORKS |= {
+    f"{name}-both": (network, {**arguments, "flow_channels": 6})
+    for name, (network, arguments) in NETWORKS.items()
+    if network.reads(**arguments)[0] == "flow" and name not in ("ahmsa_net-transposed", "htnet-released")
+}
 
-SHAPES = {"flow": (3,), "onset": (3,), "apex": (3,), "frames": (4, 3)}
+SHAPES = {"onset": (3,), "apex": (3,), "frames": (4, 3)}
 """Of one clip, before height and width."""
 
 
-def batch_for(network, size):
+def batch_for(network, size, flow_channels=3):
     """The inputs of four clips, of about the range that scaling gives them."""
-    draws = torch.Generator().manual_seed(0)
-    return {name: torch.randn(4, *SHAPES[name], size, size, generator=draws) for name in network.inputs}
+    draws, shapes = torch.Generator().manual_seed(0), {**SHAPES, "flow": (flow_channels,)}
+    return {name: torch.randn(4, *shapes[name], size, size, generator=draws) for name in network.inputs}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -57,7 +62,7 @@ def build(request):
 @pytest.fixture
 def batch(build):
     """Four clips for the network."""
-    return batch_for(build(), build.arguments.get("size", 28))
+    return batch_for(build(), build.arguments.get("size", 28), build.arguments.get("flow_channels", 3))
 
 
 @pytest.fixture
@@ -99,6 +104,16 @@ class TestEveryNetwork:
         together = network(**batch)["logits"]
         alone = [network(**{name: clips[i : i + 1] for name, clips in batch.items()})["logits"] for i in range(4)]
         torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+    def test_reads_every_flow_map(self, build, batch):
+        network = build().eval()
+        for weight in network.parameters():
+            weight.data.add_(0.01)
+        batch = {name: clips.requires_grad_() for name, clips in batch.items()}
+        network(**batch)["logits"].square().sum().backward()
+        if "flow" in batch:
+            motion = batch["flow"].grad.unflatten(1, (-1, 3))[:, :, :2]
+            assert motion.flatten(3).any(-1).all()
 
     def test_trains_in_bfloat16(self, build, batch):
         network = build()

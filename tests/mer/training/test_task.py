@@ -70,5 +70,11 @@ def test_scaling_forgets_the_unit_and_the_drift(unit):
     assert torch.allclose(normalise_flow(moved), normalise_flow(flow), atol=1e-4)
 
 
+def test_maps_of_one_clip_are_scaled_each_by_itself():
+    forth, back = batch_of()["flow"], 7 * batch_of()["flow"].flip(-1)
+    both = normalise_flow(torch.cat([forth, back], dim=1))
+    assert torch.equal(both, torch.cat([normalise_flow(forth), normalise_flow(back)], dim=1))
+
+
 def test_scaling_a_still_face_is_finite():
     assert normalise_flow(torch.zeros(2, 3, 8, 8)).isfinite().all()
