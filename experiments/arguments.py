@@ -139,6 +139,7 @@ def commands() -> tuple[Parser, dict[str, Parser]]:
     fit.add_argument("--searched", action="store_true", help="the recipe that mer search found in the results")
     fit.add_argument("--export", choices=("onnx",), help="also write model.onnx; needs the extra `export`")
     fit.add_argument("--registry", default="", metavar="NAME", help="collection of W&B's model registry to link it to")
+    fit.add_argument("--upload-weights", action="store_true", help="send the weights to W&B, too, not only the card")
     for added in (train, sweep, search, fit):
         added.add_argument("--devices", help="GPU numbers, comma-separated, or cpu (default: all GPUs, else the CPU)")
         added.add_argument(

@@ -182,7 +182,7 @@ def _fit(options: argparse.Namespace) -> int:
 
     jobs, devices = _on_devices(jobs, options.devices)
     with whole_files.tidied(Path(options.cache)):
-        asked = options.models, options.searched, bool(options.export), options.registry
+        asked = options.models, options.searched, bool(options.export), options.registry, options.upload_weights
         folders = fit(jobs, options.seeds, devices, _console(stderr=True), *asked)
     for folder in folders:
         print(f"model: {folder}")

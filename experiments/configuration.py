@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from data_modules.base import FlowDataModule
 from data_modules.preparation import resolve
 from data_modules.protocols import protocol
-from experiments import trust
+from experiments import loggers, trust
 from experiments.dataset import data_class, explain
 from experiments.jobs import Job, default_models, load_class
 from mer import InputError
@@ -102,8 +102,7 @@ def parse(job: Job) -> FoldCLI:
     if not all(isinstance(cli.config[name], Namespace) for name in ("model", "data", "trainer")):
         raise InputError("model, data and trainer are mappings, and cannot be null")
     trust.check_names(cli.config)
-    if cli.config.trainer.logger is not None:
-        raise InputError("runs are logged to Weights & Biases by mer itself: leave --trainer.logger away")
+    loggers.named(cli.config.trainer)  # complains of what cannot be
     if cli.config.trainer.precision is None:
         cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
     settings = cli.config.data.init_args

@@ -25,6 +25,7 @@ from data_modules.cache import store
 from data_modules.fold import FoldDataModule
 from data_modules.processes.verbosity import is_verbose
 from data_modules.stacked import StackedDataModule
+from experiments import loggers
 from experiments.callbacks import Curve, FinalWeights, HeldOut
 from experiments.configuration import ELSEWHERE
 from experiments.experiment import Experiment, versions
@@ -57,6 +58,7 @@ def run(experiment: Experiment, folds: Sequence[Fold]) -> None:
         outcomes = [train(experiment, fold) for fold in folds]
     for fold, outcome in zip(folds, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
         fold.write(outcome.predictions, outcome.facts, outcome.pictures)
+        loggers.log(experiment.config.trainer, fold, outcome.facts["curve"])
 
 
 def train(experiment: Experiment, fold: Fold) -> Outcome:

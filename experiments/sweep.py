@@ -89,7 +89,7 @@ def sweep(
         report.show(Path(jobs[0].results), console, list(by_cell))
         if not folds:
             console.print(f"report: {report.write(Path(jobs[0].results), Path(jobs[0].cache))}")
-        uploads.finish()
+        uploads.finish(float("inf") if upload_pictures else tracking.LIMIT)  # pictures may be many
     uploads.report()
     name_failures(failures, console)
     return 1 if failures else 0

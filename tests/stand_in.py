@@ -25,7 +25,8 @@ class StandIn:
 
     Attributes:
         runs: By id.
-        artifacts: In the order in which they were made.
+        artifacts: In the order in which they were made, each with the run that logged it.
+        uses: Ids of a run and of an artifact that it used.
         views: Reports, by id.
         deleted: Ids that are blocked.
         blobs: Files of runs and of artifacts, by path.
@@ -38,6 +39,7 @@ class StandIn:
     def __init__(self):
         self.runs: dict[str, dict] = {}
         self.artifacts: list[dict] = []
+        self.uses: list[tuple[str, str]] = []
         self.views: dict[str, dict] = {}
         self.deleted: set[str] = set()
         self.blobs: dict[str, str] = {}
@@ -167,6 +169,7 @@ class StandIn:
             made = {
                 "name": given["artifactCollectionName"],
                 "type": given["artifactTypeName"],
+                "run": given["runName"],
                 **{
                     "digest": given["digest"],
                     "state": "PENDING",
@@ -185,6 +188,10 @@ class StandIn:
                 upload = {"uploadUrl": self.url + place, "uploadHeaders": [], "uploadMultipartUrls": None}
                 nodes.append({"node": {**upload, "storagePath": "", "artifact": {"id": made["id"]}}})
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
+        if name == "UseArtifact":
+            given = given.get("input", given)
+            self.uses.append((given["runName"], given["artifactID"]))
+            return {"useArtifact": {"artifact": self.described(self.found(given["artifactID"]))}}
         if name == "CommitArtifact":
             self.found(given["artifactID"])["state"] = "COMMITTED"
             return {"commitArtifact": {"artifact": self.described(self.found(given["artifactID"]))}}

@@ -1,10 +1,11 @@
 """A small sweep, and what an offline run of it on W&B says, read back."""
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.internal.datastore import DataStore
 
 from experiments.cli import main
 
@@ -18,13 +19,11 @@ def sweep(root: Path, results: Path, *more: str) -> int:
 def read_run(folder: Path) -> dict:
     """All that the file of an offline run says.
 
-    The reader is no public part of wandb, which has none for these files but the upload.
+    wandb has no reader for these files but the upload.
     """
     run = {"config": {}, "summary": {}, "history": [], "artifacts": [], "metrics": {}, "stats": 0, "folder": folder}
     (file,) = folder.glob("*.wandb")
-    reader = DataStore()
-    reader.open_for_scan(str(file))
-    while data := reader.scan_data():
+    for data in _records(file.read_bytes()):
         record = Record()
         record.ParseFromString(data)
         match record.WhichOneof("record_type"):
@@ -49,6 +48,20 @@ def read_run(folder: Path) -> dict:
 def read_runs(results: Path) -> list[dict]:
     """As ``read_run``, of all offline runs, oldest first."""
     return [read_run(folder) for folder in sorted((results / "wandb").glob("offline-run-*"))]
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The records of a LevelDB log, which lie in blocks and may be cut at their ends; 7 bytes of wandb's come first."""
+    place, block, record = 7, 32768, b""
+    while place + 7 <= len(content):
+        if block - place % block < 7:
+            place += block - place % block
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield record
+            record = b""
 
 
 def _values(items) -> dict:

@@ -41,6 +41,7 @@ def fit(
     searched: bool = False,
     onnx: bool = False,
     registry: str = "",
+    upload_weights: bool = False,
 ) -> list[Path]:
     """Fit the recipes of some jobs, each into ``models/<dataset>-<model>``.
 
@@ -55,6 +56,7 @@ def fit(
         searched: Fit the candidate of ``mer search`` that did best on average, in place of the recipe itself.
         onnx: Also write ``model.onnx``.
         registry: Collection of W&B's model registry that the models are linked to; none by default.
+        upload_weights: Send the weights to W&B, too, not only the card and the configuration.
 
     Returns:
         The folders.
@@ -80,7 +82,7 @@ def fit(
         if not (folder / "model.onnx").exists():
             difference = _export(experiment, folder / "model.onnx")
             console.print(f"{folder}/model.onnx: probabilities differ from torch by {difference:.0e} at most")
-    _log(fits, seeds, console, registry)  # what is on W&B already is marked, and is left alone
+    _log(fits, seeds, console, registry, upload_weights)  # what is on W&B already is marked, and is left alone
     return [folder for _, _, folder in fits]
 
 
@@ -98,13 +100,14 @@ def _export(experiment: Experiment, file: Path) -> float:
     return difference
 
 
-def _log(fits: Sequence[Fit], seeds: Sequence[int], console: Console, registry: str) -> None:
+def _log(fits: Sequence[Fit], seeds: Sequence[int], console: Console, registry: str, weights: bool) -> None:
     """Log models as artifacts of W&B."""
     models = tuple(
-        ModelRun.of(cell, min(seeds), folder.resolve(), experiment, registry) for experiment, cell, folder in fits
+        ModelRun.of(cell, min(seeds), folder.resolve(), experiment, registry=registry, weights=weights)
+        for experiment, cell, folder in fits
     )
     with Uploads(Request(Path(fits[0][0].job.results), models=models), console) as uploads:
-        uploads.finish(limit=float("inf"))
+        uploads.finish()
     uploads.report()
 
 

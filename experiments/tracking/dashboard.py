@@ -18,10 +18,11 @@ from experiments.tracking.server import NO_KEY, NoKey, connect, reason, without_
 from mer import InputError
 
 if TYPE_CHECKING:
-    from wandb_workspaces.reports.v2 import PanelGrid, Report  # pyright: ignore[reportMissingImports]
+    from wandb_workspaces.reports.v2 import Block, Report  # pyright: ignore[reportMissingImports]
 
 TITLE = "Micro-expression recognition: models compared"
 SCORES = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
+COLUMNS = ("honest/uf1", "honest/uar", "honest/accuracy", "optimistic/uf1", "folds_done")  # of the table of runs
 NOTE = (
     "Honest scores are pooled over all folds, the number of steps fixed beforehand. The optimistic ones pick each "
     "fold's epoch on its own test subject, as much of the literature does, and rank nothing. Bars are means over "
@@ -76,13 +77,25 @@ def _save(page: "Report", file: Path) -> str:
         page.id = ""  # it was deleted
         page.save()
     write_text(file, json.dumps({**known, where: page.id}))
-    if len(wr.Report.from_url(page.url).blocks) != len(page.blocks):
+    if _outline(wr.Report.from_url(page.url)) != _outline(page):
         raise ConnectionError(f"{page.url} is not what was sent")
     return page.url
 
 
+def _outline(page: "Report") -> list[tuple]:
+    """The kind of every block and panel, and the names of panels and sets of runs."""
+    return [
+        (
+            type(block),
+            [(type(panel), getattr(panel, "title", None)) for panel in getattr(block, "panels", ())],
+            [runset.name for runset in getattr(block, "runsets", ())],
+        )
+        for block in page.blocks
+    ]
+
+
 def specification(compared: Sequence[Cell], entity: str, project: str = "mer") -> "Report":
-    """The page: per dataset, protocol and split a table of contents, scores, curves and clips.
+    """The page: per dataset, protocol and split scores, runs, clips, confusions and curves.
 
     Args:
         compared: The cells to compare, those of one dataset, protocol and split side by side.
@@ -93,58 +106,70 @@ def specification(compared: Sequence[Cell], entity: str, project: str = "mer") -
 
     blocks = [wr.P(NOTE), wr.TableOfContents()]
     for key, group in groupby(compared, key=lambda cell: (cell.dataset, cell.protocol, cell.split)):
-        blocks += [wr.H1(", ".join(key)), *_panels(list(group))]
+        blocks += [wr.H1(", ".join(key)), *_grids(list(group))]
     return wr.Report(project=project, entity=entity, title=TITLE, description=NOTE, blocks=blocks, width="fluid")
 
 
-def _panels(models: list[Cell]) -> "list[PanelGrid]":
-    """Scores over all run sets, and the curves of their folds."""
+def _grids(models: list[Cell]) -> "list[Block]":
+    """Scores of all models beside a table of their runs, the confusion of each, and the curves of their folds."""
     import wandb_workspaces.reports.v2 as wr  # pyright: ignore[reportMissingImports]
 
-    def runsets(kind: str) -> list[wr.Runset]:
-        """One set of runs per cell: its pooled runs, one per seed, or the runs of its folds."""
-        return [
-            wr.Runset(
-                name=cell.label,
-                filters=f"Metric('Group') = '{group_name(cell)}' and Metric('JobType') = '{kind}'",
-                groupby=["Group"],
-            )
-            for cell in models
-        ]
-
-    def bars(title: str, metrics: list[str], x: int, y: int) -> wr.BarPlot:
-        return wr.BarPlot(
-            title=title,
-            metrics=metrics,
-            groupby="Group",
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            range_x=(0.0, 1.0),
-            layout=wr.Layout(x=x, y=y, w=8, h=7),
+    def runset(cell: Cell, kind: str) -> wr.Runset:
+        """The pooled runs of a cell, one per seed, or the runs of its folds; the best first."""
+        return wr.Runset(
+            name=cell.label,
+            filters=f"Metric('Group') = '{group_name(cell)}' and Metric('JobType') = '{kind}'",
+            groupby=["Group"],
+            order=[wr.OrderBy(wr.SummaryMetric("honest/uf1"))],
+            pinned_columns=[f"summary:{name}" for name in COLUMNS],
         )
+
+    def place(index: int, width: int = 8) -> wr.Layout:
+        """The place of a panel, row by row in a grid of 24 columns."""
+        row, column = divmod(index * width, 24)
+        return wr.Layout(x=column, y=7 * row, w=width, h=7)
+
+    def bars(title: str, metrics: list[str], index: int) -> wr.BarPlot:
+        mean = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+        return wr.BarPlot(title=title, metrics=metrics, range_x=(0.0, 1.0), layout=place(index), **mean)
+
+    def lines(title: str, x: str, y: str, layout: wr.Layout) -> wr.LinePlot:
+        mean = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+        return wr.LinePlot(title=title, x=x, y=[y], smoothing_factor=0.0, layout=layout, **mean)
 
     databases, classes = sorted(set(models[0].clips["dataset"])), models[0].classes
-    scores = [bars(title, [f"honest/{name}"], 8 * index, 0) for index, (name, title) in enumerate(SCORES.items())]
+    scores = [bars(title, [f"honest/{name}"], index) for index, (name, title) in enumerate(SCORES.items())]
+    against = {"x": wr.SummaryMetric("honest/uf1"), "y": wr.SummaryMetric("optimistic/uf1")}
     scores += [
-        bars("optimistic UF1, ranks nothing", ["optimistic/uf1"], 0, 7),
-        bars("UF1 by database", [f"honest/parts/{name}/uf1" for name in databases], 8, 7),
-        bars("F1 by class", [f"honest/classes/{name}/f1" for name in classes], 16, 7),
-        wr.WeavePanelSummaryTable(table_name="clips", layout=wr.Layout(x=0, y=14, w=24, h=14)),
+        wr.ScatterPlot(title="honest against optimistic UF1", layout=place(3), **against),
+        bars("optimistic UF1, ranks nothing", ["optimistic/uf1"], 4),
+        bars("UF1 by database", [f"honest/parts/{name}/uf1" for name in databases], 5),
+        bars("F1 by class", [f"honest/classes/{name}/f1" for name in classes], 6),
+        bars("recall by class", [f"honest/classes/{name}/recall" for name in classes], 7),
+        lines("UF1 of the folds done", "folds_done", "running/uf1", place(8)),
+        wr.WeavePanelSummaryTable(table_name="clips", layout=wr.Layout(x=0, y=21, w=24, h=14)),
+    ]
+    confusions = [
+        wr.CustomChart(
+            query={"summaryTable": {"tableKey": "confusion_table"}},
+            chart_name="wandb/confusion_matrix/v1",
+            chart_fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
+            chart_strings={"title": f"{cell.label}: true class by predicted class"},
+            layout=place(0, width=12),
+        )
+        for cell in models
     ]
     curves = [
-        wr.LinePlot(
-            title=title,
-            x="Step",
-            y=[name],
-            groupby="Group",
-            groupby_aggfunc="mean",
-            groupby_rangefunc="minmax",
-            smoothing_factor=0.0,
-            layout=wr.Layout(x=12 * index, y=0, w=12, h=8),
-        )
-        for index, (name, title) in enumerate({"train/loss": "training loss, all folds", "lr": "learning rate"}.items())
+        lines("training loss, all folds", "Step", "train/loss", place(0, width=12)),
+        lines("learning rate", "Step", "lr", place(1, width=12)),
     ]
     return [
-        wr.PanelGrid(runsets=runsets("sweep"), panels=scores),
-        wr.PanelGrid(runsets=runsets("fold"), panels=curves, hide_run_sets=True),
+        wr.PanelGrid(runsets=[runset(cell, "sweep") for cell in models], panels=scores),
+        wr.H2("Confusion"),
+        *(
+            wr.PanelGrid(runsets=[runset(cell, "sweep")], panels=[chart], hide_run_sets=True)
+            for cell, chart in zip(models, confusions)
+        ),
+        wr.H2("Curves"),
+        wr.PanelGrid(runsets=[runset(cell, "fold") for cell in models], panels=curves, hide_run_sets=True),
     ]

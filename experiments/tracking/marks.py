@@ -7,6 +7,7 @@ ids of runs follow from the results, and a run that is there already is continue
 import fcntl
 import json
 from pathlib import Path
+from typing import Any
 
 from experiments.tracking.runs import Run
 
@@ -23,14 +24,16 @@ class Mark:
 
     Attributes:
         id: Id of the run that was logged there; empty if there is none.
-        number: What its id was made with, see ``runs.run_id``.
+        number: What its id was made with, see ``Run.id``.
         parts: What was logged.
+        logged: The run of wandb while it is logged.
     """
 
     def __init__(self, results: Path, run: Run, where: str):
         names = "-".join((*run.cell.names.values(), f"seed{run.seed}", run.kind, run.label))
         self.file, self.where = results / "wandb" / "logged" / f"{names}.json", where
         self.id, self.number, self.parts = "", 0, []
+        self.logged: Any = None
         self.read()
 
     def read(self) -> None:
@@ -41,6 +44,10 @@ class Mark:
                 self.id, self.number, self.parts = content["id"], int(content["number"]), list(content["parts"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
+
+    def covers(self, run: Run) -> bool:
+        """Whether all of a run was logged; there may be more, as pictures that nobody asks for this time."""
+        return bool(self.id) and self.parts[: len(run.parts)] == run.parts
 
     def claim(self) -> None:
         """Lock it until ``close``, and read it again.
@@ -59,10 +66,11 @@ class Mark:
             pass
         self.read()
 
-    def write(self, run_id: str, number: int, parts: list[str]) -> None:
+    def write(self, run: Run) -> None:
         """Note that a run is confirmed."""
         self.open.truncate(0)
-        self.open.write(json.dumps({"where": self.where, "id": run_id, "number": number, "parts": parts}))
+        content = {"where": self.where, "id": run.id(self.number), "number": self.number, "parts": run.parts}
+        self.open.write(json.dumps(content))
 
     def close(self) -> None:
         """Unlock it."""

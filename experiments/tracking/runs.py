@@ -4,7 +4,6 @@ A run is made of parts, one per fold, each known by the digest of its prediction
 of what is there now, the run is continued; where it is not, because a fold was trained again, there is a new run.
 """
 
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -15,6 +14,7 @@ import pandas as pd
 import yaml
 
 from experiments.results import Cell, Fold
+from experiments.tracking.artifacts import log_files
 from experiments.tracking.figures import curve, seed_scores
 from mer.evaluation import scoring
 
@@ -31,23 +31,58 @@ def group_name(cell: Cell) -> str:
 
 
 @dataclass(frozen=True)
-class FoldRun:
-    """The run of a fold: its curve."""
+class Run:
+    """A run, of one of the kinds below.
 
-    fold: Fold
-    kind: ClassVar[str] = "fold"
+    Attributes:
+        label: What it is of its cell and seed.
+        kind: Its job type on W&B.
+        parts: Digests of what it is made of, see above.
+        config: What identifies it, see ``configuration``.
+        figures: Its summary.
+        last_step: Of its history.
+    """
+
+    cell: Cell
+    seed: int
+    label: str
+    figures: ClassVar = {}
+    last_step: ClassVar = -1
+
+    def id(self, number: int = 0) -> str:
+        """Its id on W&B: the same for the same results, another ``number`` where that one cannot be used."""
+        text = f"{group_name(self.cell)} {self.seed} {self.label} {self.parts[0]} {number}"
+        return sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def cell(self) -> Cell:
-        return self.fold.cell
+    def settings(self) -> dict[str, Any]:
+        """What ``wandb.init`` is given about it."""
+        cell, config = self.cell, self.config
+        tags = [cell.dataset, cell.protocol[:64], cell.names["split"], cell.model, str(config["recipe"])]
+        return {
+            "group": group_name(cell),
+            "job_type": self.kind,
+            "name": f"{cell.model} seed{self.seed} {self.label}",
+            "tags": [tag for tag in tags if tag],
+            "config": {**config, "seed": self.seed},
+        }
 
-    @property
-    def seed(self) -> int:
-        return self.fold.seed
+    def log(self, run: "wandb.Run") -> None:
+        """Log what is not there yet."""
 
-    @property
-    def label(self) -> str:
-        return self.fold.name
+    def finish(self, run: "wandb.Run") -> None:
+        """Add what a run has at its end."""
+
+
+@dataclass(frozen=True)
+class FoldRun(Run):
+    """The run of a fold, after which it is labelled: its curve."""
+
+    kind: ClassVar = "fold"
+
+    @cached_property
+    def fold(self) -> Fold:
+        return Fold(self.cell, self.label, self.seed)
 
     @cached_property
     def parts(self) -> list[str]:
@@ -56,8 +91,8 @@ class FoldRun:
     @property
     def config(self) -> dict[str, Any]:
         record = self.fold.record()
-        return {**configuration(self.cell, self.cell.config(), record), "device": record.get("device"),
-                "fold": self.fold.name}  # fmt: skip
+        shared = configuration(self.cell, self.cell.config(), record)
+        return {**shared, "device": record.get("device"), "fold": self.label}
 
     @cached_property
     def points(self) -> dict[int, dict[str, float]]:
@@ -75,7 +110,6 @@ class FoldRun:
         return {**facts, "test/clips": len(table), "test/right": right}
 
     def log(self, run: "wandb.Run") -> None:
-        """Log all that is not there yet."""
         run.define_metric("train/loss", summary="min")
         run.define_metric("val/*", summary="last")
         run.define_metric("train/*", summary="last", hidden=True)  # panels for the loss alone, not for each term of it
@@ -85,23 +119,18 @@ class FoldRun:
             if step >= start:
                 run.log(point, step=step)
 
-    def finish(self, run: "wandb.Run") -> None:
-        """Nothing: all is logged at once."""
-
 
 @dataclass(frozen=True)
-class PooledRun:
+class PooledRun(Run):
     """The run of a cell and seed: the scores of the pool, as the folds end and with tables at the end.
 
     Attributes:
         cache: The cache folder, if pictures of the clips are to be logged.
     """
 
-    cell: Cell
-    seed: int
+    label: str = "pooled"
     cache: Path | None = None
-    kind: ClassVar[str] = "sweep"
-    label: ClassVar[str] = "pooled"
+    kind: ClassVar = "sweep"
 
     @cached_property
     def folds(self) -> list[Fold]:
@@ -119,7 +148,7 @@ class PooledRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        return configuration(self.cell, self.cell.config(), self.folds[-1].record() if self.folds else {})
+        return configuration(self.cell, self.cell.config(), self.folds[-1].record())
 
     @property
     def last_step(self) -> int:
@@ -145,19 +174,21 @@ class PooledRun:
             run.log(point, step=2 * count)
 
     def finish(self, run: "wandb.Run") -> None:
-        """Add the scores, tables and predictions of what is there."""
+        """Add the tables and predictions of what is there."""
         import wandb
 
         table = self.cell.pooled(self.seed)
-        if not table.empty:
-            columns = dict(table.items())
-            if self.cache:
-                from experiments.tracking.clip_pictures import clip_pictures
+        if table.empty:
+            return
+        columns = dict(table.items())
+        if self.cache:
+            from experiments.tracking.clip_pictures import clip_pictures
 
-                columns |= {
-                    name: [None if picture is None else wandb.Image(picture) for picture in pictures]
-                    for name, pictures in clip_pictures(self.cell, self.seed, self.cache).items()
-                }
+            columns |= {
+                name: [None if picture is None else wandb.Image(picture) for picture in pictures]
+                for name, pictures in clip_pictures(self.cell, self.seed, self.cache).items()
+            }
+        if self.cache or run.step <= self.last_step:  # else they are there already
             confusion = wandb.plot.confusion_matrix(
                 y_true=table["target"].map(self.cell.classes.index).tolist(),
                 preds=table["prediction"].map(self.cell.classes.index).tolist(),
@@ -165,82 +196,53 @@ class PooledRun:
                 title="Confusion, true class by predicted class",
             )
             clips = wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
-            if self.cache or run.step <= self.last_step:  # else they are there already
-                run.log({"clips": clips, "confusion": confusion}, step=max(run.step, self.last_step))
-            predictions = wandb.Artifact(
-                f"predictions-{run.id}", "predictions", metadata={"group": group_name(self.cell)}
-            )
-            file = Path(tempfile.mkdtemp()) / "predictions.csv"
-            table.to_csv(file, index=False)
-            predictions.add_file(str(file))  # a copy, which stays until it is uploaded; `new_file` keeps none
-            _log_artifact(run, predictions)
+            run.log({"clips": clips, "confusion": confusion}, step=max(run.step, self.last_step))
+        files = {"predictions.csv": table.to_csv(index=False)}
+        log_files(run, f"predictions-{run.id}", "predictions", files, self.cell.clips)
 
 
-@dataclass(frozen=True)
-class ModelRun:
+@dataclass(frozen=True, kw_only=True)
+class ModelRun(Run):
     """The run of a model that was fitted on all subjects, which has the model as an artifact.
 
     Attributes:
         cell: The cell whose score the model's recipe has.
         folder: Of the model.
         config: What identifies it, see ``configuration``.
+        clips: What it was fitted on.
+        weights: Log the weights, too, not only the card and the configuration.
         registry: Collection of W&B's model registry that the model is linked to, if one is named.
     """
 
-    cell: Cell
-    seed: int
+    label: str = "model"
     folder: Path
     config: dict[str, Any]
+    clips: pd.DataFrame
+    weights: bool = False
     registry: str = ""
-    kind: ClassVar[str] = "model"
-    label: ClassVar[str] = "model"
-    last_step: ClassVar[int] = -1
-    figures: ClassVar[dict[str, float]] = {}
+    kind: ClassVar = "model"
 
     @classmethod
-    def of(cls, cell: Cell, seed: int, folder: Path, experiment: "Experiment", registry: str = "") -> "ModelRun":
+    def of(cls, cell: Cell, seed: int, folder: Path, experiment: "Experiment", **more: Any) -> "ModelRun":
         """The run of a model that was made of an experiment."""
         config = configuration(cell, yaml.safe_load(experiment.yaml), experiment.origin)
-        return cls(cell, seed, folder, config, registry)
+        return cls(cell, seed, folder=folder, config=config, clips=experiment.data.clips, **more)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """What is logged: the card and the configuration, then the weights."""
+        texts = (".md", ".yaml")
+        files = (path for path in self.folder.iterdir() if self.weights or path.suffix in texts)
+        return {path.name: path for path in sorted(files, key=lambda path: (path.suffix not in texts, path.name))}
 
     @cached_property
     def parts(self) -> list[str]:
-        content = b"".join(path.read_bytes() for path in sorted(self.folder.iterdir()))
-        return [sha256(content).hexdigest()[:16]]
+        return [sha256(path.read_bytes()).hexdigest()[:16] for path in self.files.values()]
 
     def log(self, run: "wandb.Run") -> None:
-        """Log the files."""
-        import wandb
-
-        model = wandb.Artifact(self.folder.name, "model", metadata={"group": group_name(self.cell), **self.config})
-        for path in sorted(self.folder.iterdir()):
-            model.add_file(str(path))
-        _log_artifact(run, model)
+        model = log_files(run, self.folder.name, "model", self.files, self.clips)
         if self.registry:
             run.link_artifact(model, f"wandb-registry-model/{self.registry}")
-
-    def finish(self, run: "wandb.Run") -> None:
-        """Nothing: all is logged at once."""
-
-
-Run = FoldRun | PooledRun | ModelRun
-
-
-def run_id(run: Run, number: int = 0) -> str:
-    """The id of a run: the same for the same results, another ``number`` where that one cannot be used."""
-    return sha256(f"{group_name(run.cell)} {run.seed} {run.label} {run.parts[0]} {number}".encode()).hexdigest()[:16]
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """What ``wandb.init`` is given about a run."""
-    cell, config = run.cell, run.config
-    return {
-        "group": group_name(cell),
-        "job_type": run.kind,
-        "name": f"{cell.model} seed{run.seed} {run.label}",
-        "tags": [cell.dataset, cell.protocol[:64], cell.names["split"], cell.model, str(config["recipe"])],
-        "config": {**config, "seed": run.seed},
-    }
 
 
 def configuration(cell: Cell, config: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
@@ -251,11 +253,13 @@ def configuration(cell: Cell, config: dict[str, Any], record: dict[str, Any]) ->
         config: What was configured.
         record: What was noted when it was trained, see ``Experiment.origin``.
     """
-    versions, data = record.get("versions", {}), config.get("data", {})
+    versions, data, trainer = record.get("versions", {}), config.get("data", {}), config.get("trainer", {})
     places = {"root", "cache", *record.get("path_arguments", ())}
     if "init_args" in data:
         arguments = {name: value for name, value in data["init_args"].items() if name not in places}
         config = {**config, "data": {**data, "init_args": arguments}}
+    if "logger" in trainer:  # its address may hold a password
+        config = {**config, "trainer": {name: value for name, value in trainer.items() if name != "logger"}}
     return {
         **cell.names,
         "recipe": record.get("recipe", ""),
@@ -277,17 +281,6 @@ def _without_paths(config: Any) -> Any:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~"))
-
-
-def _log_artifact(run: "wandb.Run", artifact: "wandb.Artifact") -> None:
-    """Log an artifact and wait until the server has it.
-
-    Raises:
-        ValueError: If the server did not take it.
-    """
-    logged = run.log_artifact(artifact)
-    if not run.offline:
-        logged.wait()
 
 
 def _digest(fold: Fold) -> str:

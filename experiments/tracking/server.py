@@ -18,20 +18,14 @@ ANSWER = 5.0  # seconds in which the server has to answer at all
 QUIET = {
     "console": "off",
     "silent": True,
-    "host": "",
-    "program": "",
-    "program_relpath": "",
-    "program_abspath": "",
+    **dict.fromkeys(("host", "program", "program_relpath", "program_abspath"), ""),
     "disable_git": True,  # mer's commit is in the config; this would be that of the current folder
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
-    "x_graphql_retry_max": 2,
-    "x_graphql_retry_wait_max_seconds": 1,
-    "x_file_stream_retry_max": 2,
-    "x_file_stream_retry_wait_max_seconds": 1,
-    "x_file_transfer_retry_max": 2,
-    "x_file_transfer_retry_wait_max_seconds": 1,
+    "ignore_globs": ("config.yaml", "wandb-summary.json"),  # copies of what the run has: two requests for each run
+    **{f"x_{kind}_retry_max": 2 for kind in ("graphql", "file_stream", "file_transfer")},
+    **{f"x_{kind}_retry_wait_max_seconds": 1 for kind in ("graphql", "file_stream", "file_transfer")},
 }
 
 NO_KEY = (

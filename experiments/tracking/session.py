@@ -17,14 +17,14 @@ from typing import Any
 from data_modules.processes import pool
 from experiments.results import Cell
 from experiments.tracking.marks import BUSY, Mark
-from experiments.tracking.runs import FoldRun, ModelRun, PooledRun, Run, run_id, settings
+from experiments.tracking.runs import FoldRun, ModelRun, PooledRun, Run
 from experiments.tracking.server import QUIET, NoKey, connect, reason, without_reports
 from experiments.tracking.trials import is_trial
 
 INTERVAL = 15.0  # seconds between two looks at what has ended
 TOGETHER = 16  # runs that are logged at once
 LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds to wait before a run is read back once more
-OTHERS = 10.0  # seconds to wait for runs that another process is logging
+OTHERS = 10.0  # seconds to wait for runs that other processes are logging, after the last that one has ended
 IDS = 5  # that are tried for a run; those of deleted runs are blocked
 
 
@@ -52,9 +52,10 @@ class Request:
 
     def runs(self) -> list[Run]:
         """All that there is to log, whether it is logged already or not."""
-        pooled = [PooledRun(cell, seed, self.cache) for cell, seed in self.pools]
-        folds = [] if is_trial() else [FoldRun(fold) for run in pooled for fold in run.folds]
-        return [*self.models, *folds, *(run for run in pooled if run.folds and (run.is_complete or not self.whole))]
+        pooled = [PooledRun(cell, seed, cache=self.cache) for cell, seed in self.pools]
+        folds = [FoldRun(fold.cell, fold.seed, fold.name) for run in pooled for fold in run.folds if not is_trial()]
+        pooled = [run for run in pooled if run.folds and (run.is_complete or not self.whole)]
+        return [*self.models, *pooled, *folds]  # those of many requests first
 
     def changed(self) -> list[int]:
         """Is another one whenever a fold has ended."""
@@ -75,7 +76,7 @@ class Session:
 
         self.wandb, self.request, self.say = wandb, request, say
         own = wandb.setup().settings
-        self.settings, self.project = own, own.project or "mer"
+        self.settings, self.project, self.entity = own, own.project or "mer", own.entity
         self.mode = "online" if request.online else own.mode or "online"
         self.where = "offline" if self.mode == "offline" else f"{own.base_url}/{own.entity or ''}/{self.project}"
         # Once uploaded, wandb's own files are of no use.
@@ -83,7 +84,7 @@ class Session:
         for name in ("DATA", "CACHE", "ARTIFACT"):
             os.environ.setdefault(f"WANDB_{name}_DIR", str(self.folder.resolve() / "wandb"))
         self.api: Any = None
-        self.live: dict[Path, tuple[Mark, Any, int]] = {}  # runs that go on, and the number of their id
+        self.live: dict[Path, Mark] = {}  # of runs that go on
         self.page = ""  # of the project
         self.lock = threading.Lock()
 
@@ -99,30 +100,29 @@ class Session:
         """
         if self.mode == "disabled":
             return []
-        marks = {Mark(self.request.results, run, self.where): run for run in self.request.runs()}
-        waiting = {m: run for m, run in marks.items() if m.file in self.live or is_trial() or m.parts != run.parts}
+        marks = [(Mark(self.request.results, run, self.where), run) for run in self.request.runs()]
+        waiting = [(self.live.get(mark.file, mark), run) for mark, run in marks]
+        waiting = [(mark, run) for mark, run in waiting if mark.logged or is_trial() or not mark.covers(run)]
         left, problems = len(waiting), []
 
-        def tell() -> None:
-            if last and waiting:
-                self.say("left", left)
-
-        def work(mark: Mark) -> None:
+        def work(mark: Mark, run: Run) -> None:
             nonlocal left
-            run = waiting[mark]
             try:
                 self._log(mark, run, last)
             except Exception as error:  # wandb raises many kinds
                 problems.append(f"{run.cell.model} seed {run.seed} {run.label}: {reason(error)}")
             with self.lock:
                 left -= 1
-                tell()
+                if last:
+                    self.say("left", left)
 
-        tell()
+        if waiting and last:
+            self.say("left", left)
         if waiting and self.mode != "offline" and not self.api:
             self.api = connect(self.settings)
+            self.entity = self.entity or self.api.default_entity  # else wandb asks for each run
         with ThreadPoolExecutor(TOGETHER) as threads:
-            list(threads.map(work, waiting))
+            list(threads.map(work, *zip(*waiting)) if waiting else ())
         if self.page:
             self.say("say", self.page)
         self.page = ""
@@ -134,19 +134,16 @@ class Session:
         Raises:
             ConnectionError: If another process does, or it is not on the server afterwards.
         """
-        logged = None
-        if mark.file in self.live:
-            mark, logged, number = self.live.pop(mark.file)
-        else:
+        if not mark.logged:
             mark.claim()
+        self.live.pop(mark.file, None)
         try:
-            if logged is None:
-                if mark.parts == run.parts and not is_trial():
-                    return
-                logged, number = self._begin(mark, run)
+            if not mark.logged and mark.covers(run) and not is_trial():
+                return
+            logged = mark.logged = mark.logged or self._begin(mark, run)
             run.log(logged)
             if isinstance(run, PooledRun) and not run.is_complete and not last:
-                self.live[mark.file] = mark, logged, number
+                self.live[mark.file] = mark
                 return
             run.finish(logged)
             logged.summary.update(run.figures)
@@ -158,35 +155,34 @@ class Session:
                 self.page = f"Weights & Biases is offline: `wandb leet {folder}` shows the runs, `make sync` sends them"
             else:
                 self._confirm(path, run)
-            mark.write(path.split("/")[-1], number, run.parts)
+            mark.write(run)
         except BaseException:
-            if logged is not None:
-                with suppress(Exception):
-                    logged.finish(exit_code=1)
+            with suppress(Exception):
+                mark.logged.finish(exit_code=1)
             raise
         finally:
             if mark.file not in self.live:
                 mark.close()
 
-    def _begin(self, mark: Mark, run: Run) -> tuple[Any, int]:
+    def _begin(self, mark: Mark, run: Run) -> Any:
         """Begin a run or go on with it; under another id if results were replaced or it was deleted."""
         replaced = bool(mark.id) and run.parts[: len(mark.parts)] != mark.parts
-        first = mark.number + replaced
-        for number in range(first, first + IDS):
+        old, first = mark.id, mark.number + replaced
+        for mark.number in range(first, first + IDS):
             try:
-                logged = self._init(run, number)
+                logged = self._init(run, mark.number)
             except self.wandb.errors.Error:
-                if not self._is_blocked(run_id(run, number)):
+                if not self._is_blocked(run.id(mark.number)):
                     raise
                 which = f"{run.cell.model} seed {run.seed} {run.label}"
                 self.say("say", f"{which} was deleted on Weights & Biases, which blocks its id: it has a new one")
                 continue
             if replaced and self.api:
                 with suppress(Exception):  # it may have been deleted
-                    old = self.api.run(f"{logged.entity}/{logged.project}/{mark.id}")
-                    old.tags = [*old.tags, "superseded"]
-                    old.update()
-            return logged, number
+                    superseded = self.api.run(f"{logged.entity}/{logged.project}/{old}")
+                    superseded.tags = [*superseded.tags, "superseded"]
+                    superseded.update()
+            return logged
         raise ConnectionError(f"it was deleted {IDS} times, and the ids of deleted runs are blocked")
 
     def _is_blocked(self, name: str) -> bool:
@@ -198,8 +194,9 @@ class Session:
         given = is_trial()  # then the agent gives the project and the id
         measured = self.request.measured if isinstance(run, PooledRun) else 0
         return self.wandb.init(
+            entity=self.entity,
             project=None if given else self.project,
-            id=None if given else run_id(run, number),
+            id=None if given else run.id(number),
             resume=None if given or self.mode == "offline" else "allow",
             dir=str(self.folder),
             mode=self.mode,
@@ -210,7 +207,7 @@ class Session:
                 x_stats_pid=measured or os.getpid(),
                 x_stats_track_process_tree=bool(measured),
             ),
-            **settings(run),
+            **run.settings,
         )
 
     def _confirm(self, path: str, run: Run) -> None:
@@ -224,8 +221,8 @@ class Session:
         for pause in LOOKS:
             time.sleep(pause)
             try:
+                self.api.flush()  # it keeps what it has read
                 there = self.api.run(path)
-                there.load(force=True)
             except Exception as error:
                 why = reason(error)
                 continue
@@ -263,11 +260,12 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
                 seen = now
                 with suppress(Exception):  # what fails is tried again at the end
                     session.upload(last=False)
-        end = time.monotonic() + OTHERS
         left = session.upload()
+        end = time.monotonic() + OTHERS
         while any(BUSY in run for run in left) and time.monotonic() < end:
             time.sleep(0.5)
-            left = session.upload()
+            before, left = left, session.upload()
+            end = time.monotonic() + OTHERS if len(left) < len(before) else end
         session.wandb.teardown()
         say("end", left)
     except NoKey as error:

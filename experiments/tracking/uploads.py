@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from uuid import uuid4
@@ -21,12 +21,9 @@ from experiments.tracking.server import NO_KEY
 from experiments.tracking.session import Request, serve
 from mer import InputError
 
-LIMIT = 120.0  # seconds that a sweep waits for its uploads at its end, in all
-STARTING = 60.0  # seconds that a process may take to start: it waits for its server to import torch
-PATIENCE = 15.0  # seconds without a run that is done
-PATIENCE_WITH_FILES = 300.0  # the same for a model, or where someone asked for an upload of pictures
+LIMIT = 90.0  # seconds that a sweep waits for its uploads at its end, in all
 SHARE = 40  # runs that are worth another process
-PROCESSES = 3  # at most: in each of them, wandb begins one run after the other
+PROCESSES = 4  # at most: in each of them, wandb begins one run after the other, a request each
 SILENCE = 2.0  # seconds before it is said what goes on
 
 
@@ -41,6 +38,7 @@ class Uploads:
         left: Runs that are not confirmed, and why.
         problem: Why there was an end before all were tried; empty if there was not.
         has_key: False if a key for W&B was needed and there is none.
+        waiting: Number of runs that are not confirmed yet; None if there was nothing to upload.
     """
 
     def __init__(self, request: Request, console: Console):
@@ -48,22 +46,22 @@ class Uploads:
         self.left: list[str] = []
         self.problem = ""
         self.has_key = True
-        self.waiting: int | None = None  # runs
-        self.processes: dict[Connection, tuple[BaseProcess, Path]] = {}
+        self.waiting: int | None = None
+        self.processes: list[tuple[BaseProcess, Path]] = []
         self.first = self._start()
 
     def __enter__(self) -> "Uploads":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for connection, (process, temporary) in self.processes.items():
+        self.first.close()
+        for process, temporary in self.processes:
             process.kill()
             process.join()
-            connection.close()
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def finish(self, limit: float = LIMIT) -> None:
-        """Wait until all is uploaded, no run has been for too long or the time is over; Ctrl-C ends the waiting only.
+    def finish(self, limit: float = float("inf")) -> None:
+        """Wait until all is uploaded or the time is over; Ctrl-C ends the waiting only.
 
         Args:
             limit: Seconds.
@@ -89,40 +87,32 @@ class Uploads:
     def _start(self) -> Connection:
         connection, theirs = pool.CONTEXT.Pipe()
         temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")  # its own: wandb leaves much behind in it
-        process = pool.start(serve, theirs, self.request, dict(os.environ), temporary)
+        self.processes.append((pool.start(serve, theirs, self.request, dict(os.environ), temporary), temporary))
         theirs.close()
-        self.processes[connection] = process, temporary
         return connection
 
     def _wait(self, limit: float) -> None:
-        start = advanced = time.monotonic()
-        said, patience = False, STARTING
-        while True:
-            now = time.monotonic()
-            if now > advanced + patience:
-                self.problem = "no answer for too long"
-                return
-            if now > start + limit:
-                self.problem = f"{limit:.0f} s are over"
-                return
-            if self.waiting and not said and now > start + SILENCE:
+        start, said = time.monotonic(), False
+        while time.monotonic() < start + limit:
+            if self.waiting and not said and time.monotonic() > start + SILENCE:
                 said = True
                 self._print(f"Weights & Biases: uploading {self.waiting} runs; Ctrl-C is safe: `make sync` goes on")
-            if not wait([self.first], timeout=0.2):
+            if not self.first.poll(0.2):
                 continue
             kind, news = self.first.recv()
             if kind == "left":
-                advanced = now if self.waiting is None or news < self.waiting else advanced
                 self.waiting = news
-                patience = PATIENCE_WITH_FILES if self.request.cache or self.request.models else PATIENCE
                 while len(self.processes) < min(PROCESSES, news // SHARE):
-                    self._start().send("end")
+                    helper = self._start()  # it takes runs that nobody is logging; the first waits for what it has
+                    helper.send("end")
+                    helper.close()
             elif kind == "say":
                 self._print(news)
             else:
                 self.left, self.problem = (news, "") if kind == "end" else ([], news)
                 self.has_key = kind != "no key"
                 return
+        self.problem = f"{limit:.0f} s are over"
 
     def _print(self, text: str) -> None:
         self.console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
@@ -139,7 +129,7 @@ def sync(results: Path, console: Console) -> int:
     """
     pools = tuple((cell, seed) for cell in cells(results) for seed in cell.seeds())
     with Uploads(Request(results, pools, online=True), console) as uploads:
-        uploads.finish(limit=float("inf"))
+        uploads.finish()
     if not uploads.has_key:
         raise InputError(NO_KEY)
     for run in uploads.left:

@@ -148,9 +148,16 @@ def test_text_stays_text(file, monkeypatch):
         config(f"--model.lr={place}")
 
 
-def test_a_logger_with_a_key_of_its_own_is_refused():
-    logger = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}"
-    with pytest.raises(InputError, match="leave --trainer.logger away"):
+@pytest.mark.parametrize(
+    ("logger", "word"),
+    [
+        ("false", "by mer itself"),
+        ("WandbLogger", "by mer itself"),
+        ("{class_path: CometLogger, init_args: {api_key: secret}}", "holds a key"),
+    ],
+)
+def test_a_logger_of_wandb_or_with_a_key_of_its_own_is_refused(logger, word):
+    with pytest.raises(InputError, match=word):
         config(f"--trainer.logger={logger}")
 
 

@@ -1,6 +1,7 @@
 import importlib.util
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.results import Cell, Fold
-from experiments.tracking import group_name
+from experiments.tracking import dashboard, group_name
 from experiments.tracking.dashboard import specification
 
 needs_the_extra = pytest.mark.skipif(
@@ -53,25 +54,49 @@ def test_there_is_a_run_set_per_group_and_the_runs_of_folds_stay_apart(compared)
         for grid in grids(compared)
     ]
     assert filters == [
-        [{"Group": group_name(cell), "JobType": kind} for cell in models]
+        [{"Group": group_name(cell), "JobType": kind} for cell in together]
         for models in (compared[:2], compared[2:])
-        for kind in ("sweep", "fold")
+        for together, kind in ((models, "sweep"), *(([cell], "sweep") for cell in models), (models, "fold"))
     ]
 
 
 @needs_the_extra
-def test_panels_show_scores_curves_and_the_clips(compared):
-    from wandb_workspaces.reports.v2 import BarPlot
+def test_panels_show_scores_runs_confusions_curves_and_clips(compared):
+    from wandb_workspaces.reports.v2 import BarPlot, LinePlot, ScatterPlot
 
-    scores, curves = grids(compared)[:2]
-    *bars, clips = scores.panels
-    assert len(bars) == 6 and all(isinstance(bar, BarPlot) and bar.groupby == "Group" for bar in bars)
-    metrics = [name for bar in bars for name in bar.metrics]
-    assert metrics[:3] == ["honest/uf1", "honest/uar", "honest/accuracy"]
-    for name in ("optimistic/uf1", "honest/parts/casme2/uf1", "honest/parts/smic/uf1", "honest/classes/surprise/f1"):
-        assert name in metrics
-    assert clips.table_name == "clips"
-    assert [plot.y for plot in curves.panels] == [["train/loss"], ["lr"]]
+    scores, first, second, curves = grids(compared)[:4]
+    by_kind = {kind: [panel for panel in scores.panels if isinstance(panel, kind)] for kind in (BarPlot, LinePlot)}
+    metrics = [name for bar in by_kind[BarPlot] for name in bar.metrics]
+    assert metrics[:3] == ["honest/uf1", "honest/uar", "honest/accuracy"] and "optimistic/uf1" in metrics
+    assert {"honest/parts/casme2/uf1", "honest/parts/smic/uf1", "honest/classes/surprise/f1"} < set(metrics)
+    assert "honest/classes/surprise/recall" in metrics
+    (against,) = [panel for panel in scores.panels if isinstance(panel, ScatterPlot)]
+    assert (against.x.name, against.y.name) == ("honest/uf1", "optimistic/uf1")
+    assert [plot.y for plot in (*by_kind[LinePlot], *curves.panels)] == [["running/uf1"], ["train/loss"], ["lr"]]
+    assert scores.panels[-1].table_name == "clips" and not scores.hide_run_sets
+    assert all(runset.order[0].name.name == "honest/uf1" for runset in scores.runsets)  # the table of runs, best first
+    places = [(panel.layout.x, panel.layout.y) for panel in scores.panels]
+    assert len(set(places)) == len(places)
+    for grid, cell in ((first, compared[0]), (second, compared[1])):
+        (chart,) = grid.panels
+        assert chart.query == {"summaryTable": {"tableKey": "confusion_table"}} and cell.label in str(
+            chart.chart_strings
+        )
+
+
+@needs_the_extra
+def test_a_page_that_is_not_what_was_sent_is_refused(compared, tmp_path, monkeypatch):
+    from wandb_workspaces.reports.v2 import Report
+
+    page = specification(compared, "somebody")
+    for sent, fits in ((page.blocks, True), (page.blocks[:-1], False), ([*page.blocks[:-1], page.blocks[3]], False)):
+        monkeypatch.setattr(Report, "save", lambda self: None)
+        monkeypatch.setattr(Report, "url", "https://wandb.example/page")
+        monkeypatch.setattr(
+            Report, "from_url", lambda url, blocks=sent: Report(project="mer", entity="somebody", blocks=blocks)
+        )
+        with nullcontext() if fits else pytest.raises(ConnectionError, match="not what was sent"):
+            dashboard._save(page, tmp_path / "dashboard.json")
 
 
 def complaint(capsys, *arguments: str) -> str:
@@ -112,7 +137,8 @@ def test_a_folder_has_one_page_which_is_updated(compared, server):
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
     (page,) = server.views.values()
     assert f"dashboard: {server.url}/lab/mer/reports/" in again.stdout and page["projectName"] == "mer"
-    assert all(group_name(cell) in page["spec"] for cell in compared)
+    sent = [*map(group_name, compared), "confusion_matrix", "honest/uf1", "optimistic/uf1", "train/loss", "surprise/f1"]
+    assert all(text in page["spec"] for text in sent)
     server.views.clear()
     assert upload(results).returncode == 0 and len(server.views) == 1
 

@@ -15,7 +15,7 @@ from experiments.experiment import Experiment, commit
 from experiments.report.scores import KINDS
 from experiments.results import Fold, cells
 from experiments.tracking import Request, Uploads
-from experiments.tracking.runs import FoldRun, PooledRun, configuration, run_id
+from experiments.tracking.runs import FoldRun, PooledRun, configuration
 from mer.evaluation import scoring
 from tests.stand_in import KEY
 from tests.tracked import read_runs
@@ -35,8 +35,8 @@ def test_every_fold_and_every_seed_is_a_run_of_its_cell(logged, swept):
     (cell,) = cells(swept)
     assert {run["run"].run_group for run in logged} == {f"flow_maps-megc2019-loso-ststnet-{cell.digest}"}
     assert {run["run"].project for run in logged} == {"mer"}
-    folds = [("fold", run_id(FoldRun(Fold(cell, fold, seed))), seed, fold) for seed in (0, 1) for fold in cell.folds]
-    pools = [("sweep", run_id(PooledRun(cell, seed)), seed, None) for seed in (0, 1)]
+    folds = [("fold", FoldRun(cell, seed, fold).id(), seed, fold) for seed in (0, 1) for fold in cell.folds]
+    pools = [("sweep", PooledRun(cell, seed).id(), seed, None) for seed in (0, 1)]
     runs = [
         (run["run"].job_type, run["run"].run_id, run["config"]["seed"], run["config"].get("fold")) for run in logged
     ]

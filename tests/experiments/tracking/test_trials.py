@@ -68,7 +68,7 @@ def test_a_trial_that_would_choose_by_test_subjects_is_refused(flow_maps, tmp_pa
 
 def test_the_search_drives_mer_sweep(flow_maps, tmp_path):
     search = yaml.safe_load((jobs.CONFIGS / "search.yaml").read_text())
-    assert search["metric"] == {"name": "inner/uf1", "goal": "maximize"}
+    assert search["metric"] == {"name": "inner/uf1", "goal": "maximize"} and search["project"] == "mer"
     drawn = {name: space.get("values", [space.get("min")])[-1] for name, space in search["parameters"].items()}
     program, *words, last = search["command"]
     assert program == "mer" and last == "${args}"

@@ -4,12 +4,13 @@ import getpass
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from experiments import report
+from experiments import report, tracking
 from experiments.cli import main
 from experiments.experiment import Experiment
 from experiments.jobs import Job
@@ -42,7 +43,7 @@ def test_a_sweep_is_on_the_server_whole_and_says_where(flow_maps, tmp_path, serv
     assert {run["state"] for run in server.runs.values()} == {"finished"}
     assert [row["folds_done"] for row in pooled["history"] if "folds_done" in row] == [1, 2, 3]
     assert all(run["history"] for run in folds)
-    assert [a["type"] for a in server.artifacts] == ["run_table", "run_table", "predictions"]
+    assert [a["type"] for a in server.artifacts] == ["run_table", "run_table", "dataset", "predictions"]
     assert all(a["state"] == "COMMITTED" for a in server.artifacts)
     assert not list(results.glob("wandb/*run-*"))  # what is uploaded is not kept twice
     private = (str(results), str(flow_maps), socket.gethostname(), "/cli.py", "/bin/mer", getpass.getuser() + "/")
@@ -119,9 +120,7 @@ def test_a_kill_in_the_middle_leaves_no_run_double(copied, server, requests):
         patch.setenv("WANDB_BASE_URL", undisturbed.url)
         sync(copied.results)
     server.fault = lambda *_: "drop" if len(server.sent) > requests else None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uploads, "PATIENCE", 3.0)
-        sync(copied.results, status=1)
+    sync(copied.results, status=1)
     server.fault = lambda *_: None
     sync(copied.results)
     assert server.everything() == undisturbed.everything()
@@ -168,7 +167,7 @@ def test_what_a_killed_sweep_has_left_is_logged_by_the_next_one(flow_maps, copie
 @pytest.mark.usefixtures("impatient")
 def test_a_run_that_another_process_logs_is_left_to_it(copied, server, capsys):
     (fold, *_) = copied.folds
-    mark = Mark(copied.results, FoldRun(Fold(copied, fold, 0)), "anywhere")
+    mark = Mark(copied.results, FoldRun(copied, 0, fold), "anywhere")
     mark.claim()
     sync(copied.results, status=1)
     assert f"{fold}: another process is logging it" in capsys.readouterr().out
@@ -180,6 +179,22 @@ def test_runs_are_logged_several_at_once(copied, server):
     server.delay = 0.1
     sync(copied.results)
     assert server.busiest > 2
+
+
+def test_many_runs_are_shared_by_several_processes(copied, server, monkeypatch):
+    monkeypatch.setattr(uploads, "SHARE", 1)
+    server.delay = 0.1
+    sync(copied.results)
+    assert len(server.runs) == len(marks(copied.results)) == SOLE
+    assert sum(path == "/" for path, _, _ in server.sent) > 1  # each process looks whether the server is there
+
+
+def test_what_is_on_the_server_beside_what_is_asked_for_stays(copied, tmp_path, server):
+    with Uploads(Request(copied.results, ((copied, 0),), cache=tmp_path), Console()) as pictures:
+        pictures.finish()
+    count = len(server.sent)
+    sync(copied.results)  # asks for no pictures
+    assert len(server.sent) == count and not pictures.left
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
@@ -210,38 +225,63 @@ def test_a_sweep_without_a_network_says_one_line(flow_maps, copied, monkeypatch,
     assert shown.count("Weights & Biases") == 1 and "does not answer" in shown and "`make sync`" in shown
 
 
-def test_a_server_that_hangs_is_given_up(flow_maps, copied, server, monkeypatch, capsys):
-    monkeypatch.setattr(uploads, "PATIENCE", 1.0)
+def test_one_limit_holds_for_all_uploads_of_a_sweep(flow_maps, copied, server, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "LIMIT", 3.0)
     server.fault = lambda path, body: "hang" if "UpsertBucket" in body else None
     assert sweep(flow_maps, copied.results) == 0
     shown = capsys.readouterr().out
     server.fault = lambda *_: None
-    assert "4 runs are not uploaded (no answer for too long); the results are complete" in shown
+    assert "uploading 4 runs; Ctrl-C is safe" in shown
+    assert "4 runs are not uploaded (3 s are over); the results are complete" in shown
 
 
 def test_waiting_for_uploads_may_be_interrupted(flow_maps, copied, server, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(uploads, "wait", interrupt)
+    monkeypatch.setattr(Uploads, "_wait", interrupt)
     assert sweep(flow_maps, copied.results) == 0
     assert "interrupted" in capsys.readouterr().out
 
 
-def test_a_model_is_an_artifact_once(flow_maps, tmp_path, server):
-    experiment = Experiment(Job("flow_maps", "ststnet", root=str(flow_maps), results=str(tmp_path / "results")))
+@pytest.fixture
+def model(flow_maps, copied, tmp_path) -> Callable[..., None]:
+    """Logs a model that was fitted on the data of the sweep."""
+    job = Job("flow_maps", "ststnet", root=str(flow_maps), results=str(copied.results))
+    experiment = Experiment(job)
     folder = tmp_path / "flow_maps-ststnet"
     folder.mkdir()
-    for name in ("model.safetensors", "config.yaml"):
+    for name in ("README.md", "config.yaml", "model.safetensors"):
         (folder / name).write_text(name)
-    request = Request(tmp_path / "results", models=(ModelRun.of(experiment.cell, 0, folder, experiment),))
-    for _ in range(2):
-        with Uploads(request, Console()) as model:
-            model.finish()
-        assert not model.left and not model.problem
-    (artifact,) = server.artifacts
-    assert artifact["type"] == "model" and set(artifact["files"]) == {"model.safetensors", "config.yaml"}
-    assert len(server.of_kind("model")) == 1 and len(marks(tmp_path / "results")) == 1
+
+    def log(**options) -> None:
+        run = ModelRun.of(experiment.cell, 0, folder, experiment, **options)
+        with Uploads(Request(copied.results, models=(run,)), Console()) as uploads:
+            uploads.finish()
+        assert not uploads.left and not uploads.problem
+
+    return log
+
+
+def test_a_model_is_an_artifact_once_and_its_weights_stay_here_unless_asked_for(model, server):
+    model()
+    model()
+    card = {"README.md", "config.yaml"}
+    assert [set(a["files"]) for a in server.artifacts if a["type"] == "model"] == [card]
+    model(weights=True)
+    model()  # what is there stays
+    assert [set(a["files"]) for a in server.artifacts if a["type"] == "model"] == [card, card | {"model.safetensors"}]
+    assert len(server.runs) == 1
+
+
+def test_predictions_and_models_are_made_of_the_clips(copied, model, server):
+    sync(copied.results)
+    model()
+    (data,) = [artifact for artifact in server.artifacts if artifact["type"] == "dataset"]
+    made = {artifact["type"]: artifact["run"] for artifact in server.artifacts if artifact["type"] != "run_table"}
+    assert sorted(server.uses) == sorted((made[kind], data["id"]) for kind in ("predictions", "model"))
+    clips = server.blobs[data["files"]["clips.csv"]].splitlines()
+    assert data["name"] == "smic" and clips[0] == "dataset,subject,clip,target" and len(clips) == 1 + len(copied.clips)
 
 
 def test_errors_are_reported_to_a_third_party_only_if_the_user_says_so():

@@ -1,0 +1,52 @@
+"""Predictions and models as artifacts of W&B, whose lineage is the clips that they were made of."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    import wandb
+
+
+def log_files(
+    run: "wandb.Run", name: str, kind: str, files: Mapping[str, str | Path], clips: pd.DataFrame
+) -> "wandb.Artifact":
+    """Log files as an artifact, and wait until the server has it.
+
+    The run uses another one, which all runs on the same data share: who shows what, and a digest of the clip table with
+    all its columns; no face, no path, no annotation.
+
+    Args:
+        run: Where to log.
+        name: Of the artifact.
+        kind: Its type.
+        files: Texts, or where they lie, by name.
+        clips: The clip table.
+    """
+    if not run.offline:  # W&B knows no inputs there
+        table = clips.drop(columns=["folder", "cached"], errors="ignore")
+        data = {
+            "clips.csv": table[["dataset", "subject", "clip", "target"]].to_csv(index=False),
+            "fingerprint.txt": sha256(table[sorted(table)].to_csv(index=False).encode()).hexdigest(),
+        }
+        run.use_artifact(_artifact("-".join(sorted(set(table["dataset"]))), "dataset", data))
+    logged = run.log_artifact(_artifact(name, kind, files))
+    return logged if run.offline else logged.wait()
+
+
+def _artifact(name: str, kind: str, files: Mapping[str, str | Path]) -> "wandb.Artifact":
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name)[:128], kind)
+    for file, content in files.items():
+        path = content
+        if isinstance(content, str):
+            path = Path(tempfile.mkdtemp(), file)
+            path.write_text(content)
+        artifact.add_file(str(path), name=file)  # a copy, which stays until it is uploaded; `new_file` keeps none
+    return artifact
