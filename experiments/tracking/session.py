@@ -24,6 +24,7 @@ from experiments.tracking.trials import is_trial
 INTERVAL = 15.0  # seconds between two looks at what has ended
 TOGETHER = 16  # runs that are logged at once
 LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds to wait before a run is read back once more
+READING = 15.0  # seconds after which it is not read once more: where nobody answers, wandb tries for 20 s each time
 OTHERS = 10.0  # seconds to wait for runs that other processes are logging, after the last that one has ended
 IDS = 5  # that are tried for a run; those of deleted runs are blocked
 
@@ -217,8 +218,10 @@ class Session:
             ConnectionError: If it never has.
         """
         figures = {name: n for name, n in run.figures.items() if math.isfinite(n)}
-        why = ""
+        why, end = "", time.monotonic() + READING
         for pause in LOOKS:
+            if time.monotonic() > end:
+                break
             time.sleep(pause)
             try:
                 self.api.flush()  # it keeps what it has read
