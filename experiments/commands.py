@@ -186,8 +186,8 @@ def _fit(options: argparse.Namespace) -> int:
         folders = fit(jobs, options.seeds, devices, _console(stderr=True), *asked)
     for folder in folders:
         print(f"model: {folder}")
-    line = next_step.command("predict", argparse.Namespace(model=folders[0]), "clip.mp4")
-    next_step.say(f"`{line}` with a video or a folder of frames of yours; the model's README.md says how good it is")
+    line = next_step.command("predict", argparse.Namespace(model=folders[0], allow=options.allow), "CLIP")
+    next_step.say(f"`{line}` with a clip of yours; the model's README.md says how good it is, and what it reads")
     return 0
 
 

@@ -107,8 +107,10 @@ def parse(job: Job) -> FoldCLI:
         cli.config.trainer.precision = "bf16-mixed" if job.accelerator == "gpu" and _has_bf16() else "32-true"
     settings = cli.config.data.init_args
     network = cli.config.model.init_args.network
-    reads_two = "flow_channels" in (network.get("init_args") or {}) or "flow" not in settings.inputs
-    if settings.get("motion") == "both" and not reads_two:
+    motion = settings.get("motion", "apex")
+    if motion != "apex" and "flow" not in settings.inputs:
+        raise InputError(f"{network.class_path} reads no flow: leave --data.motion={motion} away")
+    if motion == "both" and "flow_channels" not in (network.get("init_args") or {}):
         raise InputError(f"{network.class_path} has no argument flow_channels: it cannot read --data.motion=both")
     if "backend" in settings:
         settings.backend = resolve(settings.backend, settings.method, job.accelerator == "gpu")
