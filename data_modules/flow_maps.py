@@ -37,6 +37,7 @@ class FlowMaps(FlowDataModule):
     are resampled to one.
 
     Args:
+        root: The folder.
         motion: ``apex`` reads the map from onset to apex, ``both`` also that from apex to offset, of another column,
             ``file_return``: three more channels.
         kwargs: As in ``FlowDataModule``.
@@ -45,8 +46,8 @@ class FlowMaps(FlowDataModule):
     name: ClassVar[str] = "flow_maps"
     default_protocol: ClassVar[str] = "megc2019"
 
-    def __init__(self, motion: Literal["apex", "both"] = "apex", **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, root: str = "", motion: Literal["apex", "both"] = "apex", **kwargs):
+        super().__init__(root, **kwargs)
         self.motion, self.flow_channels = motion, CHANNELS[motion]
         self.files = ("file", "file_return") if motion == "both" else ("file",)  # columns
 

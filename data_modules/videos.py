@@ -164,7 +164,8 @@ class VideoDataModule(PreparedDataModule):
         corrected = sum(problem.used for problem in self.problems)
         if self.problems or lost:
             _say(
-                f"{self.name}: {len(lost)} left out, {corrected} corrected; `mer inspect {self.name} --root {self.root}` lists all"
+                f"{self.name}: {len(lost)} left out, {corrected} corrected; "
+                f"`mer inspect {self.name} --root {self.root}` lists all"
                 + "".join(f"\n  {problem}" for problem in lost[:20])
                 + (f"\n  ... and {len(lost) - 20} more" if len(lost) > 20 else "")
             )

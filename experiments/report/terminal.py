@@ -1,7 +1,7 @@
 """The tables on a terminal."""
 
 from collections.abc import Sequence
-from statistics import mean
+from statistics import median
 
 from rich import table as rich_table
 from rich.console import Console
@@ -78,7 +78,7 @@ def _remarks(comparison: Comparison) -> list[str]:
             uf1 = scoring.scores(model.ensemble, comparison.classes)["uf1"]
             lines.append(f"{model.name}, {len(model.seeds)} seeds together, probabilities averaged: UF1 {number(uf1)}")
         if measured := [facts["seconds"] for facts in model.facts if "seconds" in facts]:
-            seconds.append(f"{model.name} {mean(measured):.1f}")
+            seconds.append(f"{model.name} {median(measured):.1f}")
     if tuned := [model.name for model in comparison.models if tuned_on(model).intersection(comparison.databases)]:
         lines.append(f"tuned here, with scores of these subjects: {', '.join(tuned)}")
     return [*lines, f"seconds per fold: {', '.join(seconds)}"]
