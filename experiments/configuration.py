@@ -95,7 +95,7 @@ def parse(job: Job) -> FoldCLI:
         cli = FoldCLI([*arguments, *job.options])
     except ArgumentError as error:
         raise InputError(explain(error, FoldCLI(arguments).config, job.options)) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:  # the last where a key is called `config`
         reason = " ".join(str(error).split())[:400]
         raise InputError(f"a file named in {' '.join(job.options)[:200]} cannot be read: {reason}") from error
     cli.config.pop("config")  # where it was read from is no part of it

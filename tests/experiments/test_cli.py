@@ -251,6 +251,8 @@ def test_a_dataset_and_recipes_may_lie_outside_the_checkout(capsys, flow_maps, t
     assert "cannot read --data.motion=both" in complaint(capsys, "sweep", *words, "--data.motion=both")
     (tmp_path / "my_net.yaml").write_text(recipe.replace("[casme2, smic]", "casme2"))
     assert "my_net.yaml: tuned_on is a list of databases" in complaint(capsys, "sweep", *words)
+    (tmp_path / "my_net.yaml").write_text("quick: {config: false}")
+    assert "cannot be read" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").write_text("- quick")
     assert "my_net.yaml: recipes are mappings" in complaint(capsys, "sweep", *words)
     (tmp_path / "my_net.yaml").unlink()
