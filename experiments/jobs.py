@@ -53,7 +53,10 @@ class Job:
             check("dataset", self.dataset, list(DATASETS))
         if not self._is_file:
             check("model", self.model, models())
-        check("recipe", self.recipe, list(self._recipes()))
+        recipes = self._recipes()
+        check("recipe", self.recipe, list(recipes))
+        if missing := [part for part in ("model", "trainer") if not isinstance(recipes[self.recipe].get(part), dict)]:
+            raise InputError(f"{self.recipe_file}: the recipe {self.recipe} has no {', no '.join(missing)}")
         _ = self.tuned_on  # complains now; workers get it with the job
         if self.protocol and not is_protocol(self.protocol) and self.protocol != OWN:
             check("protocol", self.protocol, [*PROTOCOLS, OWN])
