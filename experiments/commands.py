@@ -147,7 +147,7 @@ def _sweep(options: argparse.Namespace, command: Callable[[list[str]], int]) -> 
     elif options.folds:
         next_step.say(f"`{next_step.command('sweep', options)}` trains the other folds, then reports")
     else:
-        next_step.say(f"open the report; `{next_step.command('fit', options)}` trains on everybody, for your own clips")
+        next_step.say(f"open the report; `{next_step.command('fit', options)}` trains a model on everybody")
     return status
 
 
@@ -168,7 +168,7 @@ def _search(options: argparse.Namespace) -> int:
         next_step.say("the same command again tries the failed folds again, and only those")
     else:
         line = next_step.command("fit", options, "--searched")
-        next_step.say(f"open the report; `{line}` trains on everybody, for your own clips")
+        next_step.say(f"open the report; `{line}` trains a model on everybody")
     return status
 
 
@@ -179,6 +179,7 @@ def _fit(options: argparse.Namespace) -> int:
 
     workers.warm_up()
     from experiments.fitting.fit import fit
+    from mer.model_folder import read_config
 
     jobs, devices = _on_devices(jobs, options.devices)
     with whole_files.tidied(Path(options.cache)):
@@ -186,8 +187,9 @@ def _fit(options: argparse.Namespace) -> int:
         folders = fit(jobs, options.seeds, devices, _console(stderr=True), *asked)
     for folder in folders:
         print(f"model: {folder}")
-    line = next_step.command("predict", argparse.Namespace(model=folders[0], allow=options.allow), "CLIP")
-    next_step.say(f"`{line}` with a clip of yours; the model's README.md says how good it is, and what it reads")
+    if read_config(folders[0] / "config.yaml")["input"].get("method"):  # else it reads maps that others have computed
+        line = next_step.command("predict", argparse.Namespace(model=folders[0], allow=options.allow), "CLIP")
+        next_step.say(f"`{line}` with a clip of yours; the model's README.md says how good it is, and what it reads")
     return 0
 
 

@@ -93,8 +93,9 @@ class Experiment:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where its results come from: recipe and what it was tuned on, options, commit, version, what is a place."""
+        """Where its results come from: data, recipe, what that was tuned on, options, commit, version, places."""
         return {
+            "fingerprint": self.data.fingerprint,
             "recipe": self.job.recipe,
             "tuned_on": self.job.tuned_on,
             "options": [option.split("=")[0] for option in self.job.options if option.startswith("--")],

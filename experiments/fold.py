@@ -57,8 +57,8 @@ def run(experiment: Experiment, folds: Sequence[Fold]) -> None:
     else:
         outcomes = [train(experiment, fold) for fold in folds]
     for fold, outcome in zip(folds, outcomes, strict=True) if rank_zero_only.rank == 0 else ():
+        loggers.log(experiment.config.trainer, fold, outcome.facts["curve"])  # before the fold counts as done
         fold.write(outcome.predictions, outcome.facts, outcome.pictures)
-        loggers.log(experiment.config.trainer, fold, outcome.facts["curve"])
 
 
 def train(experiment: Experiment, fold: Fold) -> Outcome:

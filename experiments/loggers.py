@@ -1,5 +1,6 @@
 """Loggers of Lightning beside W&B, named with ``--trainer.logger``: each gets the curve of every fold, at its end."""
 
+import warnings
 from inspect import signature
 from typing import Any
 
@@ -30,12 +31,15 @@ def named(trainer: Namespace) -> list[Namespace]:
 
 
 def log(trainer: Namespace, fold: Fold, curve: list[dict[str, Any]]) -> None:
-    """Log the curve of a fold, under a name of its own."""
+    """Log the curve of a fold, under a name of its own; a logger that fails costs a warning, and no fold."""
+    name = f"{fold.cell.model}-{fold.cell.digest}-seed{fold.seed}-{fold.name}"
     for named_logger in named(trainer):
         cls, arguments = load_class(named_logger.class_path), named_logger.get("init_args", Namespace()).as_dict()
         own = next(name for name in ("version", "run_name", "name") if name in signature(cls).parameters)
-        name = f"{fold.cell.model}-{fold.cell.digest}-seed{fold.seed}-{fold.name}"
-        logger = cls(**{**arguments, own: name})
-        for row in curve:
-            logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
-        logger.finalize("success")
+        try:
+            logger = cls(**{**arguments, own: name})
+            for row in curve:
+                logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+            logger.finalize("success")
+        except Exception as error:  # of many kinds, where its server does not answer
+            warnings.warn(f"{cls.__name__} has no curve of {name}: {error}", stacklevel=1)

@@ -3,23 +3,24 @@
 import re
 import tempfile
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from experiments.predictions import CLIP
 
 if TYPE_CHECKING:
     import wandb
 
 
 def log_files(
-    run: "wandb.Run", name: str, kind: str, files: Mapping[str, str | Path], clips: pd.DataFrame
+    run: "wandb.Run", name: str, kind: str, files: Mapping[str, str | Path], clips: pd.DataFrame, fingerprint: str
 ) -> "wandb.Artifact":
     """Log files as an artifact, and wait until the server has it.
 
-    The run uses another one, which all runs on the same data share: who shows what, and a digest of the clip table with
-    all its columns; no face, no path, no annotation.
+    The run uses another one, which all runs on the same data share: who shows what, and the data's fingerprint; no
+    face, no path, no annotation.
 
     Args:
         run: Where to log.
@@ -27,14 +28,11 @@ def log_files(
         kind: Its type.
         files: Texts, or where they lie, by name.
         clips: The clip table.
+        fingerprint: Of the data, see ``FlowDataModule.fingerprint``.
     """
     if not run.offline:  # W&B knows no inputs there
-        table = clips.drop(columns=["folder", "cached"], errors="ignore")
-        data = {
-            "clips.csv": table[["dataset", "subject", "clip", "target"]].to_csv(index=False),
-            "fingerprint.txt": sha256(table[sorted(table)].to_csv(index=False).encode()).hexdigest(),
-        }
-        run.use_artifact(_artifact("-".join(sorted(set(table["dataset"]))), "dataset", data))
+        data = {"clips.csv": clips[CLIP].to_csv(index=False), "fingerprint.txt": fingerprint}
+        run.use_artifact(_artifact("-".join(sorted(set(clips["dataset"]))), "dataset", data))
     logged = run.log_artifact(_artifact(name, kind, files))
     return logged if run.offline else logged.wait()
 

@@ -198,7 +198,8 @@ class PooledRun(Run):
             clips = wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
             run.log({"clips": clips, "confusion": confusion}, step=max(run.step, self.last_step))
         files = {"predictions.csv": table.to_csv(index=False)}
-        log_files(run, f"predictions-{run.id}", "predictions", files, self.cell.clips)
+        fingerprint = self.folds[-1].record().get("fingerprint", "")
+        log_files(run, f"predictions-{run.id}", "predictions", files, self.cell.clips, fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +211,7 @@ class ModelRun(Run):
         folder: Of the model.
         config: What identifies it, see ``configuration``.
         clips: What it was fitted on.
+        fingerprint: Of these data.
         weights: Log the weights, too, not only the card and the configuration.
         registry: Collection of W&B's model registry that the model is linked to, if one is named.
     """
@@ -218,6 +220,7 @@ class ModelRun(Run):
     folder: Path
     config: dict[str, Any]
     clips: pd.DataFrame
+    fingerprint: str
     weights: bool = False
     registry: str = ""
     kind: ClassVar = "model"
@@ -226,7 +229,8 @@ class ModelRun(Run):
     def of(cls, cell: Cell, seed: int, folder: Path, experiment: "Experiment", **more: Any) -> "ModelRun":
         """The run of a model that was made of an experiment."""
         config = configuration(cell, yaml.safe_load(experiment.yaml), experiment.origin)
-        return cls(cell, seed, folder=folder, config=config, clips=experiment.data.clips, **more)
+        data = {"clips": experiment.data.clips, "fingerprint": experiment.data.fingerprint}
+        return cls(cell, seed, folder=folder, config=config, **data, **more)
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -240,7 +244,7 @@ class ModelRun(Run):
         return [sha256(path.read_bytes()).hexdigest()[:16] for path in self.files.values()]
 
     def log(self, run: "wandb.Run") -> None:
-        model = log_files(run, self.folder.name, "model", self.files, self.clips)
+        model = log_files(run, self.folder.name, "model", self.files, self.clips, self.fingerprint)
         if self.registry:
             run.link_artifact(model, f"wandb-registry-model/{self.registry}")
 

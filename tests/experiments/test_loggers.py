@@ -26,3 +26,12 @@ def test_a_logger_gets_the_curve_of_every_fold_and_changes_no_result(flow_maps, 
         assert points and table.dropna(subset="train/loss")[["step", "train/loss"]].to_numpy().tolist() == [
             list(point) for point in points
         ]
+
+
+def test_a_logger_that_fails_costs_no_fold(flow_maps, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (tmp_path / "logs").write_text("no folder")
+    logger = f"--trainer.logger=CSVLogger --trainer.logger.save_dir={tmp_path}/logs".split()
+    assert sweep(flow_maps, tmp_path / "results", *logger) == 0
+    (cell,) = cells(tmp_path / "results")
+    assert len(cell.done(0)) == len(cell.folds)

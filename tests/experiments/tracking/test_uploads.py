@@ -282,6 +282,8 @@ def test_predictions_and_models_are_made_of_the_clips(copied, model, server):
     assert sorted(server.uses) == sorted((made[kind], data["id"]) for kind in ("predictions", "model"))
     clips = server.blobs[data["files"]["clips.csv"]].splitlines()
     assert data["name"] == "smic" and clips[0] == "dataset,subject,clip,target" and len(clips) == 1 + len(copied.clips)
+    record = Fold(copied, copied.done(0)[0], 0).record()
+    assert server.blobs[data["files"]["fingerprint.txt"]] == record["fingerprint"]
 
 
 def test_errors_are_reported_to_a_third_party_only_if_the_user_says_so():
