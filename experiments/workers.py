@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from experiments.jobs import Job
     from experiments.results import Fold
 
-ON_A_CPU = 8  # folds of a stack: more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
+FEW = (
+    8  # folds of a stack on a CPU: more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
+)
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
 
 
@@ -93,7 +95,7 @@ def folds_per_task(experiment: "Experiment", folds: int, workers: int) -> int:
     if experiment.job.stack_size:
         return experiment.job.stack_size
     share = max(1, -(-folds // workers))
-    return min(share, ON_A_CPU) if experiment.job.accelerator == "cpu" else share
+    return min(share, FEW) if experiment.job.accelerator == "cpu" else share
 
 
 def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> None:
@@ -105,7 +107,8 @@ def run_folds(job: "Job", config: "Namespace", folds: Sequence["Fold"]) -> None:
     experiment = latest_experiment(job, config)
     stacked = experiment.config.stacked
     waiting = [fold for fold in folds if not fold.is_done]
-    size = job.stack_size or (largest_stack(experiment, waiting) if stacked and len(waiting) > 2 else 2)
+    # To measure what few folds take would cost as much as to train them: if they do not fit, they are halved below.
+    size = job.stack_size or (largest_stack(experiment, waiting) if len(waiting) > FEW else FEW)
     while waiting:
         try:
             train(experiment, waiting[:size])
@@ -135,7 +138,7 @@ def largest_stack(experiment: "Experiment", folds: Sequence["Fold"]) -> int:
     from mer.training.recorded_step import WARM_UP
 
     if not torch.cuda.is_available():
-        return ON_A_CPU
+        return FEW
     train_stack(experiment, folds[:2], max_steps=1)  # what is only there once: the data, the libraries' own
     gc.collect()
     torch.cuda.empty_cache()

@@ -40,7 +40,7 @@ def test_a_stacked_recipe_is_timed_as_a_stack(flow_maps, monkeypatch, trained):
     assert estimate == plan.Estimate(0.5 * 300 / 6, stack=6)  # twelve folds, six for each worker
     assert set(trained) == {((8, clips), 1, True) for clips in (2, 16)}  # eight slots leave nothing over
     assert torch.get_num_threads() == threads and not experiment.data.store and experiment.data.batch_size == 16
-    assert plan.estimate(experiment, experiment.folds(range(9)), ["cpu", "cpu"]).stack == workers.ON_A_CPU
+    assert plan.estimate(experiment, experiment.folds(range(9)), ["cpu", "cpu"]).stack == workers.FEW
 
 
 def test_a_stack_that_does_not_fit_is_halved(flow_maps, monkeypatch):

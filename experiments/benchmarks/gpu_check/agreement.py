@@ -2,6 +2,7 @@
 
 import shutil
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from experiments.benchmarks.data import experiment
 from experiments.benchmarks.gpu_check.check import Check, Wrong
 from experiments.experiment import Experiment
 from experiments.fold import Outcome, train, train_stack
-from experiments.jobs import models
+from experiments.jobs import load_class, models
 
 STEPS = 20
 STACK = 4  # slots
@@ -22,14 +23,8 @@ NEAR = 1e-3  # difference of a probability that is always allowed
 # more places, so it may differ by a few times as much.
 TIMES = 4
 FAR = 0.02  # difference that is never allowed; an error in a kernel or a mask gives more
-# Without dropout and drop-path, whose masks come from the random numbers of the device.
-DETERMINISTIC = {
-    "ahmsa_net": ("--model.network.dropout=0", "--model.network.drop_path=0", "--model.network.feature_dropout=0"),
-    "hsta": ("--model.network.drop_path=0",),
-    # With its own learning rates the two CPU libraries differ by .01 after four steps.
-    "mfvan": ("--model.first_stage_steps=4", "--model.first_stage_lr=1e-4", "--model.lr=1e-4"),
-    "ststnet": ("--model.network.dropout=0",),
-}
+# With its own learning rates the two CPU libraries differ by .01 after four steps.
+GENTLE = {"mfvan": ("--model.first_stage_steps=4", "--model.first_stage_lr=1e-4", "--model.lr=1e-4")}
 
 
 def checks(cpu: bool) -> list[Check]:
@@ -65,7 +60,12 @@ def alone(recipe: Experiment) -> NDArray[np.float64]:
 
 
 def _experiment(model: str, accelerator: str, stacked: bool) -> Experiment:
-    options = (*DETERMINISTIC.get(model, ()), "--trainer.precision=32-true", f"--stacked={str(stacked).lower()}")
+    network = experiment(model, "cpu").config.model.init_args.network
+    # Masks are left out, as they come from the random numbers of the device.
+    masks = (
+        f"--model.network.{name}=0" for name in signature(load_class(network.class_path)).parameters if "drop" in name
+    )
+    options = (*masks, *GENTLE.get(model, ()), "--trainer.precision=32-true", f"--stacked={str(stacked).lower()}")
     return experiment(model, accelerator, *options, steps=STEPS)
 
 

@@ -27,7 +27,7 @@ def is_halved(cpu: bool) -> str:
     own = workers.latest_experiment(parsed.job, parsed.config)  # the same object that `run_folds` uses
     folds = own.folds()[:SIZE]
     train_stack(own, folds[:2])  # allocates what every stack shares
-    half, whole = (_reserved(own, folds[:size]) for size in (SIZE // 2, SIZE))
+    half, whole = (_allocated(own, folds[:size]) for size in (SIZE // 2, SIZE))
     tried = []
 
     def train_and_note(experiment: Experiment, stack: list[Fold]) -> list:
@@ -46,12 +46,12 @@ def is_halved(cpu: bool) -> str:
     return figure
 
 
-def _reserved(own: Experiment, folds: list[Fold]) -> int:
-    """Peak bytes that the allocator reserves for a stack."""
+def _allocated(own: Experiment, folds: list[Fold]) -> int:
+    """Peak bytes of a stack's tensors, without which it must fail; of what the allocator reserves it can spare some."""
     _empty()
     torch.cuda.reset_peak_memory_stats()
     train_stack(own, folds)
-    return torch.cuda.max_memory_reserved()
+    return torch.cuda.max_memory_allocated()
 
 
 def _empty() -> None:

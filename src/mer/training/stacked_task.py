@@ -7,7 +7,7 @@ launching them. ``torch.func.vmap`` launches an operation once for all copies.
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ import torch
 from lightning import Callback, LightningModule
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad
 from torch.optim import Optimizer
 
@@ -216,9 +217,14 @@ def fill_up(weight: nn.Parameter) -> nn.Parameter:
 
 @contextmanager
 def batch_invariant() -> Iterator[None]:
-    """Inside the block, the results of a slot are the same bits for any number of slots: oneDNN is off."""
+    """Inside the block, the results of a slot are the same bits for any number of slots: oneDNN is off.
+
+    Attention is computed plainly where there is a GPU: there the fused kernels of PyTorch 2.11 cannot train under
+    ``vmap`` (float32: "LSE is not correctly aligned"; bfloat16: NaN).
+    """
     before = torch.backends.mkldnn.set_flags(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH) if torch.cuda.is_available() else nullcontext():
+            yield
     finally:
         torch.backends.mkldnn.set_flags(before[0])

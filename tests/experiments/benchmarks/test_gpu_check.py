@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.gpu_check import __main__ as gpu_check
-from experiments.benchmarks.gpu_check import figures, folds, halving, memory
+from experiments.benchmarks.gpu_check import agreement, figures, folds, halving, memory
 from experiments.benchmarks.gpu_check import tests as of_tests
 from experiments.benchmarks.gpu_check.check import FAILS, HOLDS, SKIPPED, Check, Row, Skip, Wrong, do, need
 from experiments.benchmarks.gpu_check.commands import trains
@@ -144,3 +144,10 @@ def test_a_clip_without_a_row_fails(tmp_path, monkeypatch):
     assert trains("sweep", "ststnet") == "clips tested: ststnet 3 of 3"
     with pytest.raises(Wrong, match="ststnet_searched 2 of 3"):
         trains("search", "_searched")
+
+
+@pytest.mark.parametrize("model", models())
+def test_devices_are_compared_without_random_masks(model):
+    network = agreement._experiment(model, "cpu", stacked=False).instantiate().model.network
+    rates = [getattr(module, name, 0) for module in network.modules() for name in ("p", "drop_prob", "drop_rate")]
+    assert not any(isinstance(rate, float) and rate > 0 for rate in rates)

@@ -158,7 +158,7 @@ def test_a_gpu_computes_what_the_cpu_computes_whatever_the_batch(clips):
 
 def run(script, **environment):
     pytest.importorskip("triton")
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": paths} | environment, capture_output=True, text=True, check=False
