@@ -38,7 +38,8 @@ def _synthesize(options: argparse.Namespace) -> int:
             progress=count,
         )
     print(f"written: {options.root}")
-    look, train = f"mer inspect {options.layout}", f"mer sweep --dataset {options.layout}"
+    mer = next_step.program()
+    look, train = f"{mer} inspect {options.layout}", f"{mer} sweep --dataset {options.layout}"
     next_step.say(f"`{look} --root {options.root}` says what lies there, `{train} --root {options.root}` trains on it")
     return 0
 

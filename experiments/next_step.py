@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import shutil
 import sys
 
 from data_modules.processes.verbosity import is_quiet
@@ -47,5 +48,11 @@ def command(name: str, options: argparse.Namespace, *more: str, **changed: str) 
     words += [f"--allow={package}" for package in getattr(options, "allow", ())]
     words += getattr(options, "options", ())
     if not by_make:
-        return f"mer {name} {shlex.join(words)}".rstrip()
+        return f"{program()} {name} {shlex.join(words)}".rstrip()
     return " ".join(["make", name, *variables, *([f"ARGS={shlex.quote(shlex.join(words))}"] if words else [])])
+
+
+def program() -> str:
+    """How ``mer`` was called where a shell does not find it by its name: ``.venv/bin/mer``."""
+    called = sys.argv[0]
+    return called if os.path.basename(called) == "mer" and not shutil.which("mer") else "mer"

@@ -1,6 +1,6 @@
 """A model's card: what it was trained on, how good the recipe is on people it has not seen, what it is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -37,6 +37,8 @@ def card(experiment: Experiment, cell: Cell, config: Mapping[str, Any]) -> str:
         scores=scores,
         names=SCORES,
         config=config,
+        input={name: value for name, value in config["input"].items() if _is_read(name, config["input"]["inputs"])},
+        example="clip" if "depth" in config["input"]["inputs"] else "clip.mp4",  # a folder: videos have no depth
         classes=data.classes,
         databases=[
             (name, own["subject"].nunique(), [int((own["target"] == label).sum()) for label in data.classes], len(own))
@@ -48,6 +50,11 @@ def card(experiment: Experiment, cell: Cell, config: Mapping[str, Any]) -> str:
         versions={"mer": config["mer"], **config.get("versions", {})},
         network=config["model"]["init_args"]["network"]["class_path"],
     )
+
+
+def _is_read(name: str, inputs: Sequence[str]) -> bool:
+    """Whether a setting of the input makes what the model reads: those of the flow do for a model that reads flow."""
+    return "flow" in inputs or name not in ("method", "backend", "motion")
 
 
 def _scores(cell: Cell) -> ModelScores | None:

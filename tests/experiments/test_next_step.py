@@ -49,3 +49,12 @@ def test_quiet_says_nothing(capsys):
     verbosity.choose(quiet=False, verbose=False)
     next_step.say("close it")
     assert capsys.readouterr().err == "next: close it\n"
+
+
+def test_mer_is_named_as_it_was_called_where_it_is_not_on_the_path(monkeypatch, tmp_path):
+    _, sweep = parse(["sweep"])
+    monkeypatch.setattr("sys.argv", [".venv/bin/mer"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert next_step.command("fit", sweep) == ".venv/bin/mer fit --dataset synthetic"
+    (tmp_path / "mer").touch(0o755)
+    assert next_step.command("fit", sweep) == "mer fit --dataset synthetic"
