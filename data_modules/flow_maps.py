@@ -31,7 +31,7 @@ class FlowMaps(FlowDataModule):
     """A folder of flow maps and a ``clips.csv``.
 
     Layout: ``clips.csv`` with the columns ``dataset, subject, clip, emotion, file``, ``file`` relative to the folder.
-    It has to lie below it as written; links in the folder are followed.
+    It has to lie below it as written; links in the folder are followed. ``action_units``, as coded, is optional.
     Pictures: red = u (right), green = v (down), blue = strain; 0..255 stands for -1..1 of u and v, and for 0..1 of the
     strain. Other formats: see ``map_files.read_map``. ``emotion`` is the class of the protocol. Maps of several sizes
     are resampled to one.

@@ -3,6 +3,7 @@
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
+from data_modules.action_units import training_targets
 from data_modules.base import FlowDataModule
 from data_modules.batches import Batches
 from mer import InputError
@@ -42,6 +43,11 @@ class FoldDataModule(LightningDataModule):
     def train_targets(self) -> Tensor:
         """Classes of the training clips, on the CPU."""
         return self.data.train_targets
+
+    @property
+    def unit_targets(self) -> Tensor:
+        """Action units of the training clips, (N, U), on the CPU, see ``training_targets``."""
+        return training_targets(self.data.clips, self.data.train_rows)
 
     @property
     def test_targets(self) -> Tensor:

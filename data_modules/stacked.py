@@ -7,6 +7,7 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.nn.functional import pad
 
+from data_modules.action_units import training_targets
 from data_modules.base import FlowDataModule
 from data_modules.batches import StackedBatches, take
 from mer.models import Batch
@@ -44,6 +45,11 @@ class StackedDataModule(LightningDataModule):
     def steps_per_epoch(self) -> list[int]:
         """Steps of a pass over the training clips of each slot."""
         return [len(stream) for stream in self.streams]
+
+    @property
+    def unit_targets(self) -> Tensor:
+        """Action units of the training clips of each slot, (F, N, U), on the CPU, see ``training_targets``."""
+        return torch.stack([training_targets(self.data.clips, stream.rows.tolist()) for stream in self.streams])
 
     @property
     def test_targets(self) -> Tensor:

@@ -17,6 +17,7 @@ from experiments.dataset import data_class, explain
 from experiments.jobs import Job, default_models, load_class
 from mer import InputError
 from mer.preprocessing.motion import CHANNELS
+from mer.training.action_units import network_outputs
 from mer.training.task import Task
 
 ELSEWHERE = {  # arguments of the trainer that say where and how loudly; every other one can change a prediction
@@ -60,7 +61,9 @@ class FoldCLI(LightningCLI):
         parser.add_argument("--stacked", type=bool, default=False, help="train many folds as one program")
         network = "model.init_args.network"
         parser.link_arguments(
-            "data.init_args.protocol", f"{network}.init_args.num_classes", lambda name: len(protocol(name).classes)
+            ("data.init_args.protocol", "model"),
+            f"{network}.init_args.num_classes",
+            lambda name, model: network_outputs(len(protocol(name).classes), model.init_args.get("action_units", 0)),
         )
         parser.link_arguments("data.init_args.input_size", f"{network}.init_args.size")
         parser.link_arguments("data.init_args.motion", f"{network}.init_args.flow_channels", CHANNELS.__getitem__)

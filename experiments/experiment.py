@@ -11,6 +11,7 @@ import lightning
 import torch
 from jsonargparse import Namespace
 
+from data_modules.action_units import check_coded
 from data_modules.base import FlowDataModule
 from data_modules.cache import store
 from experiments import dataset
@@ -43,6 +44,8 @@ class Experiment:
         self.parameters = sum(weight.numel() for weight in objects.model.network.parameters())
         if self.config.stacked and config is None:
             self._check_stackable(objects.model)
+        if self.config.model.init_args.get("action_units") and config is None:
+            check_coded(self.data.clips)
 
     def _check_stackable(self, task: Task) -> None:
         """Complain before the first fold of a task that cannot be stacked."""
@@ -70,7 +73,10 @@ class Experiment:
         """Digest of all that can change a prediction."""
         config = self.config.as_dict()
         config["data"]["init_args"] = self.data_arguments
-        network_arguments = config["model"]["init_args"]["network"].get("init_args") or {}
+        task_arguments = config["model"]["init_args"]
+        if not task_arguments.get("action_units"):
+            task_arguments.pop("action_units", None)  # results older than it have none
+        network_arguments = task_arguments["network"].get("init_args") or {}
         network_arguments.pop("flow_channels", None)  # the motion says as much
         network = load_class(self.config.model.init_args.network.class_path)
         return store.digest(

@@ -3,7 +3,6 @@
 All are predictions of the same folds, made without the held-out subject, and are scored like a model's.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_modules.action_units import parse
 from data_modules.protocols import folds
 
 GRID = 7
@@ -93,7 +93,7 @@ def action_units(clips: pd.DataFrame, classes: Sequence[str], split: str = "loso
     """
     if "action_units" not in clips:
         return None
-    sets = [frozenset(int(number) for number in re.findall(r"\d+", code)) for code in clips["action_units"]]
+    sets = [parse(code) for code in clips["action_units"]]
     coded = [row for row, units in enumerate(sets) if units]
     targets, guesses = clips["target"].tolist(), {}
     for rows in folds(clips, split).values():

@@ -16,6 +16,7 @@ from mer import InputError, flow, transforms
 from mer.models import Network
 from mer.preprocessing import clip
 from mer.preprocessing.motion import CHANNELS
+from mer.training.action_units import network_outputs
 from mer.training.task import Task
 
 SIZES = {"input_size": (8, 512), "crop_size": (flow.SMALLEST, 1024), "num_frames": (2, 64)}
@@ -165,7 +166,7 @@ def _problems(config: Mapping[str, Any]) -> Iterator[str]:
     if not all(isinstance(part.get("class_path"), str) for part in (task, network)):
         yield "model or its network has no class_path"
     fitting = (
-        ("num_classes", len(classes), "classes"),
+        ("num_classes", network_outputs(len(classes), arguments.get("action_units", 0)), "classes"),
         ("size", wanted["input_size"], "input_size"),
         ("flow_channels", CHANNELS[wanted.get("motion", "apex")], "motion"),
     )

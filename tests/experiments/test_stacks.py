@@ -33,16 +33,18 @@ CALM = {  # no dropout, no drop-path
     "timm_baseline": (),
 }
 EXACT = ("--trainer.precision=64-true", "--trainer.gradient_clip_val=0.1")
+UNITS = "--model.action_units=0.5"
 STEPS = 6  # of 18 clips 15 to 17 are trained on, 16 are in a batch: three to six passes
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Eight subjects of one to three clips, so that passes differ in length and classes in number."""
+    """Eight subjects of one to three clips: passes differ in length, classes in number, and not all have codes."""
     root = write_flow_maps(tmp_path_factory.mktemp("data") / "flow_maps", subjects=8, clips=3)
     clips = pd.read_csv(root / "clips.csv")
     gone = clips["subject"].eq("s1") & clips["clip"].ne("c0")
     gone |= clips["subject"].isin(["s5", "s6", "s7", "s8"]) & clips["clip"].eq("c2")
+    clips["action_units"] = clips["emotion"].map({"negative": "4+L7", "positive": "R12", "surprise": ""})
     clips[~gone].to_csv(root / "clips.csv", index=False)
     return root
 
@@ -78,6 +80,8 @@ def folds_of(chosen: Experiment) -> list[Fold]:
         ("hsta", ("--model.network.special=depth",)),
         ("ststnet", EXACT),
         ("ahmsa_net", EXACT),
+        ("ahmsa_net", (UNITS,)),
+        ("ststnet", (UNITS, *EXACT)),
     ],
 )
 def test_a_stack_of_eight_is_eight_folds(root, model, options):
@@ -101,8 +105,10 @@ def test_a_stack_of_eight_is_eight_folds(root, model, options):
     ("model", "options"),
     [
         ("ahmsa_net", ()),
+        ("ahmsa_net", (UNITS,)),
         ("hsta", ()),
         ("ststnet", ()),
+        ("ststnet", (UNITS,)),
         (
             "timm_baseline",
             ("--model.network.name=test_efficientnet",),
@@ -119,11 +125,12 @@ def test_neither_size_nor_order_of_a_stack_changes_a_bit(root, model, options):
                 assert outcome.predictions.equals(whole[slot].predictions)
 
 
+@pytest.mark.parametrize("options", [(), (UNITS,)])
 @pytest.mark.parametrize("model", ["ahmsa_net", "ststnet"])
-def test_neither_size_nor_order_of_a_stack_changes_a_bit_of_the_weights(root, monkeypatch, model):
+def test_neither_size_nor_order_of_a_stack_changes_a_bit_of_the_weights(root, monkeypatch, model, options):
     """Widths of the recipe: weights of 3, 9 and 18 numbers, which fill no vector of a CPU."""
     monkeypatch.delitem(SMALL, model)
-    chosen = experiment(root, model, "--stacked=true", clips=32, steps=10)
+    chosen = experiment(root, model, "--stacked=true", *options, clips=32, steps=10)
     whole = fit(chosen, range(8))
     for seeds in ([1, 0], [5, 2, 7, 4]):
         for seed, weights in zip(seeds, fit(chosen, seeds), strict=True):

@@ -81,6 +81,8 @@ class MFVANTask(Task):
         **kwargs: Any,
     ):
         super().__init__(network, **kwargs)
+        if self.action_units:
+            raise ValueError("MFVAN's joint loss has no action units: leave --model.action_units away")
         if min(lambda_mask, lambda_identity, first_stage_steps) < 0 or first_stage_lr <= 0 or not 0 < mask_share < 1:
             raise ValueError(
                 f"lambda_mask {lambda_mask}, lambda_identity {lambda_identity} and first_stage_steps "

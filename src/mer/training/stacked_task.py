@@ -82,6 +82,7 @@ class StackedTask(LightningModule):
         self.step = RecordedStep(self._step)
         self.filled_up: list[tuple[nn.Parameter, nn.Parameter]] = []  # weights, and what the optimiser has for them
         self.class_weights: Tensor | None = None
+        self.unit_targets: Tensor | None = None
         self.losses: list[tuple[int, Tensor]] = []
         self.curve: list[tuple[int, list[float]]] = []
 
@@ -91,11 +92,13 @@ class StackedTask(LightningModule):
         return self.task.network
 
     def on_fit_start(self) -> None:
-        """Compute the class weights of each slot, (F, K), and seed the generators of its masks."""
+        """Compute each slot's class weights (F, K) and action units (F, N, U), and seed the generators of its masks."""
         data = self.trainer.datamodule
         if self.task.class_weight_power:
             weights = [self.task.rarity_weights(targets, len(data.classes)) for targets in data.train_targets]
             self.class_weights = torch.stack(weights).to(self.device)
+        if self.task.action_units:
+            self.unit_targets = data.unit_targets.to(self.device)
         self.network.generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.noise]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -120,9 +123,11 @@ class StackedTask(LightningModule):
         with torch.autocast(kind, **precision, cache_enabled=False):  # a replay must cast the weights anew
             self.network.random_numbers = inputs["random_numbers"]
             with batch_invariant():
-                logits = self.task(inputs)["logits"]  # (F, B, K)
+                outputs = self.task(inputs)
             slot_losses = vmap(self.task.cross_entropy, in_dims=(0, 0, weights))
-            losses = slot_losses(logits, inputs["target"], self.class_weights)  # (F,)
+            losses = slot_losses(outputs["logits"], inputs["target"], self.class_weights)  # (F,)
+            if self.task.action_units:
+                losses = losses + vmap(self.task.unit_loss)(outputs["action_units"], inputs["clip"], self.unit_targets)
         with batch_invariant(), torch.autocast(kind, enabled=False):
             losses.sum().backward()
         for weight, whole in self.filled_up:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mer.models import Batch, Network
+from mer.training.action_units import ACTION_UNITS, action_unit_loss
 from mer.training.first_stage import FirstStage
 from mer.training.moving_average import MovingAverage
 from mer.transforms import MIRRORS, PICTURES, normalise_pictures
@@ -31,6 +32,8 @@ class Task(LightningModule):
             gives clips equal weight, 1 gives classes equal weight.
         ema_decay: Decay per step of an exponential moving average of the weights, which predicts; 0 for none.
         mirror_test: Average the probabilities of a clip and of its mirror image.
+        action_units: Weight in the loss of the action units of the clips that have any, which the last outputs of the
+            network tell, see ``mer.training.action_units``; 0 for a network without these outputs.
     """
 
     loss_inputs: ClassVar[tuple[str, ...]] = ()  # tensors of a batch that only the loss reads
@@ -47,6 +50,7 @@ class Task(LightningModule):
         class_weight_power: float = 0.0,
         ema_decay: float = 0.0,
         mirror_test: bool = False,
+        action_units: float = 0.0,
     ):
         super().__init__()
         if lr <= 0 or weight_decay < 0 or not 0 <= warmup < 1 or not 0 <= label_smoothing < 1 or not 0 <= ema_decay < 1:
@@ -54,6 +58,8 @@ class Task(LightningModule):
                 f"lr {lr} must be above 0, weight_decay {weight_decay} not below, warmup {warmup}, label_smoothing "
                 f"{label_smoothing} and ema_decay {ema_decay} from 0 to below 1"
             )
+        if action_units < 0:
+            raise ValueError(f"action_units {action_units} must be 0 or more")
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay {layer_decay} must be above 0 and not above 1")
         if layer_decay < 1 and not hasattr(network, "group_matcher"):
@@ -63,13 +69,17 @@ class Task(LightningModule):
         self.warmup, self.schedule = warmup, schedule
         self.label_smoothing, self.class_weight_power = label_smoothing, class_weight_power
         self.ema_decay, self.mirror_test = ema_decay, mirror_test
+        self.action_units = action_units
         self.class_weights: Tensor | None = None
+        self.unit_targets: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        """Weight the classes by their frequency among the training clips."""
+        """Weight the classes by their frequency among the training clips, and ask for their action units."""
+        data = self.trainer.datamodule
         if self.class_weight_power:
-            data = self.trainer.datamodule
             self.class_weights = self.rarity_weights(data.train_targets, len(data.classes)).to(self.device)
+        if self.action_units:
+            self.unit_targets = data.unit_targets.to(self.device)
 
     def rarity_weights(self, targets: Tensor, num_classes: int) -> Tensor:
         """Weights of the classes in the loss, (K,), from the training clips' classes; their mean over clips is 1."""
@@ -78,8 +88,12 @@ class Task(LightningModule):
         return rarity * counts.sum() / (rarity * counts).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's outputs for a batch."""
-        return self.network(**self.network_inputs(batch))
+        """The network's outputs for a batch; with action units also their logits, ``action_units`` (B, U)."""
+        outputs = self.network(**self.network_inputs(batch))
+        if not self.action_units:
+            return outputs
+        classes, units = outputs["logits"].tensor_split([-len(ACTION_UNITS)], dim=-1)
+        return {**outputs, "logits": classes, "action_units": units}
 
     def network_inputs(self, batch: Batch) -> Batch:
         """The tensors of a batch that the network reads; pictures are normalised."""
@@ -92,11 +106,18 @@ class Task(LightningModule):
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss by name; their sum is minimised, and each is logged."""
-        return {"classes": self.cross_entropy(outputs["logits"], batch["target"], self.class_weights)}
+        terms = {"classes": self.cross_entropy(outputs["logits"], batch["target"], self.class_weights)}
+        if self.action_units:
+            terms["action_units"] = self.unit_loss(outputs["action_units"], batch["clip"], self.unit_targets)
+        return terms
 
     def cross_entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Cross-entropy of logits (B, K) for targets (B,), with weights (K,) of the classes or None."""
         return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=self.label_smoothing)
+
+    def unit_loss(self, logits: Tensor, clips: Tensor, targets: Tensor) -> Tensor:
+        """Weighted loss of logits (B, U) for action units, of clips (B,), rows of targets (N, U)."""
+        return self.action_units * action_unit_loss(logits, targets[clips])
 
     def first_stage(self) -> FirstStage | None:
         """The stage that is trained before this task, if there is one."""
