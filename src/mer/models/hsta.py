@@ -81,7 +81,8 @@ class Attention(nn.Module):
         q = self.split(self.query(queries))  # (B, heads, M, D / heads)
         k, v = self.split(self.key(tokens)), self.split(self.value(tokens))  # (B, heads, N, D / heads)
         q, v = q.to(k.dtype), v.to(k.dtype)  # in a stack, a layer with a bias returns float32 under autocast
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, M, D / heads)
+        with torch.autocast(q.device.type, enabled=False):  # which would cast within the plain attention of a stack
+            mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, M, D / heads)
         return self.project(mixed.transpose(1, 2).flatten(2))  # (B, M, D)
 
     def split(self, x: Tensor) -> Tensor:
@@ -284,10 +285,9 @@ class HSTA(Network):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw a module's initial weights.
+    """Draw a module's initial weights; linear layers as Glorot and Bengio (AISTATS 2010).
 
-    Linear layers follow Glorot and Bengio (AISTATS 2010). With a deviation of 0.02, usual at a width of 768, the
-    patches would hardly change the CLS tokens of the narrow presets at first.
+    With a deviation of 0.02, usual at a width of 768, patches would hardly change the CLS tokens of narrow presets.
     """
     if isinstance(module, Tubelets):
         nn.init.trunc_normal_(module.cls, std=0.02)
