@@ -57,9 +57,9 @@ class Run:
     points: ClassVar = {}
     figures: ClassVar = {}
 
-    def id(self, number: int = 0) -> str:
-        """Its id on W&B: the same for the same results, another ``number`` where that one cannot be used."""
-        text = f"{group_name(self.cell)} {self.seed} {self.label} {self.parts[0]} {number}"
+    def id(self, after: str = "") -> str:
+        """Its id on W&B: the same for the same results, and another one ``after`` that which cannot be used."""
+        text = f"{group_name(self.cell)} {self.seed} {self.label} {self.parts[0]} {after}"
         return sha256(text.encode()).hexdigest()[:16]
 
     @property
