@@ -158,6 +158,25 @@ class Session:
                 superseded.update()
         return logged
 
+    def _init(self, run: Run, name: str) -> Any:
+        measured = self.request.measured if isinstance(run, PooledRun) else 0
+        return self.wandb.init(
+            entity=self.entity,
+            project=self.project,
+            id=name,  # of a trial wandb ignores these three: the agent has given them
+            resume="allow" if self.api and not is_trial() else None,
+            dir=str(self.folder),
+            mode=self.mode,
+            reinit="create_new",
+            settings=self.wandb.Settings(
+                **QUIET,
+                x_disable_stats=not measured,
+                x_stats_pid=measured or os.getpid(),
+                x_stats_track_process_tree=bool(measured),
+            ),
+            **run.settings,
+        )
+
     def _is_blocked(self, name: str) -> bool:
         """Whether the server refuses an id, of which wandb says the reason in its log alone."""
         logs = self.folder.glob(f"wandb/run-*-{name}/logs/debug-internal.log")
@@ -177,26 +196,6 @@ class Session:
             self._confirm(path, run)
         mark.write(path.split("/")[-1], run.parts)
         self.notes.append(page)
-
-    def _init(self, run: Run, name: str) -> Any:
-        given = is_trial()  # then the agent gives the project and the id
-        measured = self.request.measured if isinstance(run, PooledRun) else 0
-        return self.wandb.init(
-            entity=self.entity,
-            project=None if given else self.project,
-            id=None if given else name,
-            resume=None if given or self.mode == "offline" else "allow",
-            dir=str(self.folder),
-            mode=self.mode,
-            reinit="create_new",
-            settings=self.wandb.Settings(
-                **QUIET,
-                x_disable_stats=not measured,
-                x_stats_pid=measured or os.getpid(),
-                x_stats_track_process_tree=bool(measured),
-            ),
-            **run.settings,
-        )
 
     def _confirm(self, path: str, run: Run) -> None:
         """Read a run back until it has the figures and points that were sent.
