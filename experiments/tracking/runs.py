@@ -175,12 +175,12 @@ class PooledRun(Run):
     @cached_property
     def points(self) -> dict[int, dict[str, float | None]]:
         """The state after each fold; the k-th one is step 2k, and one step more has the tables."""
-        points, pool = {}, pd.DataFrame()
+        points, confusion = {}, 0
         for count, fold in enumerate(self.folds, 1):
             points[2 * count] = {"folds_done": count, "running/seconds": fold.record().get("seconds")}
             if not self.cell.outer_fold:  # whose scores a search may pick by, but not before every fold is done
-                pool = pd.concat([pool, fold.read()])
-                points[2 * count]["running/uf1"] = float(scoring.uf1(scoring.confusion(pool, self.cell.classes)))
+                confusion = confusion + scoring.confusion(fold.read(), self.cell.classes)
+                points[2 * count]["running/uf1"] = float(scoring.uf1(confusion))
         return points
 
     @property

@@ -119,7 +119,7 @@ class Session:
         Raises:
             ConnectionError: If another process does, or it is not on the server afterwards.
         """
-        if not self.live.pop(mark.file, None):
+        if not self.live.pop(mark.file, None):  # that of a run that goes on is ours already
             mark.claim()
         try:
             if mark.covers(run):  # another process has logged it meanwhile
