@@ -1,19 +1,27 @@
-"""A small sweep, and what an offline run of it on W&B says, read back."""
+"""A small sweep, as a program too, and what an offline run of it on W&B says, read back."""
 
 import json
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
 
 from experiments.cli import main
+from experiments.tracking import session, uploads
 
 
 def sweep(root: Path, results: Path, *more: str) -> int:
     """Train STSTNet on three folds of flow maps for 12 steps."""
     start = ["sweep", "--dataset", "flow_maps", "--root", str(root), "--model", "ststnet", "--results", str(results)]
     return main([*start, "--trainer.max_steps=12", "--data.batch_size=8", *more])
+
+
+def serve_at_once(*arguments) -> None:
+    """What the process does that uploads, which looks all the time for what has ended."""
+    session.INTERVAL = 0.1
+    session.serve(*arguments)
 
 
 def read_run(folder: Path) -> dict:
@@ -67,3 +75,8 @@ def _records(content: bytes) -> Iterator[bytes]:
 def _values(items) -> dict:
     """The JSON values of a record's items, by key."""
     return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+if __name__ == "__main__":
+    uploads.serve = serve_at_once
+    sys.exit(sweep(*map(Path, sys.argv[1:3]), *sys.argv[3:]))

@@ -1,19 +1,22 @@
 """Pictures of every clip of a cell and seed, for those who ask for them: its flow, and where the network looked."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_modules.cache import store
-from experiments.report.drawing import Picture, draw_attention, draw_flow, face_of, full_colour, peak, square
+from experiments.report.drawing import draw_clip, face_of, full_colour, peak
 from experiments.report.fold_maps import read_maps
 from experiments.results import Cell, Fold
+
+if TYPE_CHECKING:
+    import wandb
 
 SIDE = 112  # pixels
 
 
-def clip_pictures(cell: Cell, seed: int, cache: Path) -> dict[str, list[Picture | None]]:
+def clip_pictures(cell: Cell, seed: int, cache: Path) -> "dict[str, list[wandb.Image | None]]":
     """Pictures in the order of ``cell.pooled``, by column.
 
     Args:
@@ -23,29 +26,24 @@ def clip_pictures(cell: Cell, seed: int, cache: Path) -> dict[str, list[Picture 
 
     Returns:
         ``flow`` (colour is the direction, its strength the length) and ``attention`` (over the apex frame, where the
-        cache has it), uint8 (SIDE, SIDE, 3); None for a clip that has none, no column where no clip has one.
+        cache has it), RGB of ``SIDE`` pixels; None for a clip that has none, no column where no clip has one.
     """
+    import wandb
+
     keys = ["dataset", "subject", "clip"]
     files = cell.clips.set_index(keys)["cached"].to_dict() if "cached" in cell.clips else {}
-    clips: list[tuple[str, str, str]] = []
-    flows: list[NDArray | None] = []
-    attention: list[NDArray | None] = []
+    sources = []
     for fold in (Fold(cell, name, seed) for name in cell.done(seed)):
         table = fold.read()
-        clips.extend(table[keys].itertuples(index=False, name=None))
-        kept = read_maps(fold, len(table))
-        flows.extend(kept.get("flow", [None] * len(table)))
-        attention.extend(kept.get("attention", [None] * len(table)))
-    full = full_colour([peak(np.hypot(flow[0], flow[1])) for flow in flows if flow is not None])
-
-    def apex(clip: tuple[str, str, str]) -> Picture | None:
-        return face_of((store.read_named(cache, files.get(clip, "")) or {}).get("apex"))
-
-    columns = {
-        "flow": [None if flow is None else square(draw_flow(flow, full), SIDE) for flow in flows],
-        "attention": [
-            None if values is None else draw_attention(values, apex(clip), flow, SIDE)
-            for clip, values, flow in zip(clips, attention, flows, strict=True)
-        ],
+        maps = read_maps(fold, len(table))
+        for position, clip in enumerate(table[keys].itertuples(index=False, name=None)):
+            apex = face_of((store.read_named(cache, files.get(clip, "")) or {}).get("apex"))
+            source = {name: values[position] for name, values in maps.items()}
+            sources.append(source if apex is None else {**source, "apex": apex})
+    full = full_colour([peak(np.hypot(*source["flow"][:2])) for source in sources if "flow" in source])
+    pictures = [draw_clip(source, full, full, SIDE) for source in sources]
+    return {
+        name: [wandb.Image(drawn[name]) if name in drawn else None for drawn in pictures]
+        for name in ("flow", "attention")
+        if any(name in drawn for drawn in pictures)
     }
-    return {name: pictures for name, pictures in columns.items() if any(p is not None for p in pictures)}

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from data_modules.cache.store import write_text
 from experiments.results import Cell, cells
 from experiments.tracking import group_name
-from experiments.tracking.server import NO_KEY, NoKey, connect, reason, without_reports
+from experiments.tracking.server import connect, reason, without_reports
 from mer import InputError
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Block, Report  # pyright: ignore[reportMissingImports]
 
 TITLE = "Micro-expression recognition: models compared"
-SCORES = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 COLUMNS = ("honest/uf1", "honest/uar", "honest/accuracy", "optimistic/uf1", "folds_done")  # of the table of runs
 NOTE = (
     "Honest scores are pooled over all folds, the number of steps fixed beforehand. The optimistic ones pick each "
@@ -55,8 +54,6 @@ def upload(results: Path) -> str:
     try:
         entity = own.entity or connect(own).default_entity
         return _save(specification(compared, entity, own.project or "mer"), results / "wandb" / "dashboard.json")
-    except NoKey:
-        raise InputError(f"{NO_KEY}. `make report` compares without an account.") from None
     except Exception as error:  # of many kinds: wandb's, requests', GraphQL's
         raise InputError(f"Weights & Biases did not take the dashboard: {reason(error)}") from error
 
@@ -83,13 +80,9 @@ def _save(page: "Report", file: Path) -> str:
 
 
 def _outline(page: "Report") -> list[tuple]:
-    """The kind of every block and panel, and the names of panels and sets of runs."""
+    """The kind and title of every block and panel."""
     return [
-        (
-            type(block),
-            [(type(panel), getattr(panel, "title", None)) for panel in getattr(block, "panels", ())],
-            [runset.name for runset in getattr(block, "runsets", ())],
-        )
+        (type(block), [(type(panel), getattr(panel, "title", None)) for panel in getattr(block, "panels", ())])
         for block in page.blocks
     ]
 
@@ -124,52 +117,53 @@ def _grids(models: list[Cell]) -> "list[Block]":
             pinned_columns=[f"summary:{name}" for name in COLUMNS],
         )
 
-    def place(index: int, width: int = 8) -> wr.Layout:
-        """The place of a panel, row by row in a grid of 24 columns."""
-        row, column = divmod(index * width, 24)
-        return wr.Layout(x=column, y=7 * row, w=width, h=7)
+    def placed(panels: list, width: int = 8) -> list:
+        """The same panels, row by row in a grid of 24 columns."""
+        for index, panel in enumerate(panels):
+            row, column = divmod(index * width, 24)
+            panel.layout = wr.Layout(x=column, y=7 * row, w=width, h=7)
+        return panels
 
-    def bars(title: str, metrics: list[str], index: int) -> wr.BarPlot:
-        mean = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
-        return wr.BarPlot(title=title, metrics=metrics, range_x=(0.0, 1.0), layout=place(index), **mean)
+    def bars(title: str, *metrics: str) -> wr.BarPlot:
+        return wr.BarPlot(title=title, metrics=list(metrics), range_x=(0.0, 1.0), groupby_rangefunc="stddev", **mean)
 
-    def lines(title: str, x: str, y: str, layout: wr.Layout) -> wr.LinePlot:
-        mean = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
-        return wr.LinePlot(title=title, x=x, y=[y], smoothing_factor=0.0, layout=layout, **mean)
+    def lines(title: str, x: str, y: str) -> wr.LinePlot:
+        return wr.LinePlot(title=title, x=x, y=[y], smoothing_factor=0.0, groupby_rangefunc="minmax", **mean)
 
+    mean = {"groupby": "Group", "groupby_aggfunc": "mean"}
     databases, classes = sorted(set(models[0].clips["dataset"])), models[0].classes
-    scores = [bars(title, [f"honest/{name}"], index) for index, (name, title) in enumerate(SCORES.items())]
     against = {"x": wr.SummaryMetric("honest/uf1"), "y": wr.SummaryMetric("optimistic/uf1")}
-    scores += [
-        wr.ScatterPlot(title="honest against optimistic UF1", layout=place(3), **against),
-        bars("optimistic UF1, ranks nothing", ["optimistic/uf1"], 4),
-        bars("UF1 by database", [f"honest/parts/{name}/uf1" for name in databases], 5),
-        bars("F1 by class", [f"honest/classes/{name}/f1" for name in classes], 6),
-        bars("recall by class", [f"honest/classes/{name}/recall" for name in classes], 7),
-        lines("UF1 of the folds done", "folds_done", "running/uf1", place(8)),
-        wr.WeavePanelSummaryTable(table_name="clips", layout=wr.Layout(x=0, y=21, w=24, h=14)),
+    scores = [
+        bars("UF1", "honest/uf1"),
+        bars("UAR", "honest/uar"),
+        bars("accuracy", "honest/accuracy"),
+        wr.ScatterPlot(title="honest against optimistic UF1", **against),
+        bars("optimistic UF1, ranks nothing", "optimistic/uf1"),
+        bars("UF1 by database", *(f"honest/parts/{name}/uf1" for name in databases)),
+        bars("F1 by class", *(f"honest/classes/{name}/f1" for name in classes)),
+        bars("recall by class", *(f"honest/classes/{name}/recall" for name in classes)),
+        lines("UF1 of the folds done", "folds_done", "running/uf1"),
     ]
+    clips = wr.WeavePanelSummaryTable(table_name="clips", layout=wr.Layout(x=0, y=21, w=24, h=14))
     confusions = [
         wr.CustomChart(
             query={"summaryTable": {"tableKey": "confusion_table"}},
             chart_name="wandb/confusion_matrix/v1",
             chart_fields={name: name for name in ("Actual", "Predicted", "nPredictions")},
             chart_strings={"title": f"{cell.label}: true class by predicted class"},
-            layout=place(0, width=12),
         )
         for cell in models
     ]
-    curves = [
-        lines("training loss, all folds", "Step", "train/loss", place(0, width=12)),
-        lines("learning rate", "Step", "lr", place(1, width=12)),
-    ]
+    curves = [lines("training loss, all folds", "Step", "train/loss"), lines("learning rate", "Step", "lr")]
     return [
-        wr.PanelGrid(runsets=[runset(cell, "sweep") for cell in models], panels=scores),
+        wr.PanelGrid(runsets=[runset(cell, "sweep") for cell in models], panels=[*placed(scores), clips]),
         wr.H2("Confusion"),
         *(
-            wr.PanelGrid(runsets=[runset(cell, "sweep")], panels=[chart], hide_run_sets=True)
+            wr.PanelGrid(runsets=[runset(cell, "sweep")], panels=placed([chart], width=12), hide_run_sets=True)
             for cell, chart in zip(models, confusions)
         ),
         wr.H2("Curves"),
-        wr.PanelGrid(runsets=[runset(cell, "fold") for cell in models], panels=curves, hide_run_sets=True),
+        wr.PanelGrid(
+            runsets=[runset(cell, "fold") for cell in models], panels=placed(curves, width=12), hide_run_sets=True
+        ),
     ]

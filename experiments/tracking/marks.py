@@ -6,10 +6,12 @@ ids of runs follow from the results, and a run that is there already is continue
 
 import fcntl
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from experiments.tracking.runs import Run
+from experiments.tracking.trials import is_trial
 
 BUSY = "another process is logging it"
 
@@ -24,7 +26,6 @@ class Mark:
 
     Attributes:
         id: Id of the run that was logged there; empty if there is none.
-        number: What its id was made with, see ``Run.id``.
         parts: What was logged.
         logged: The run of wandb while it is logged.
     """
@@ -32,22 +33,21 @@ class Mark:
     def __init__(self, results: Path, run: Run, where: str):
         names = "-".join((*run.cell.names.values(), f"seed{run.seed}", run.kind, run.label))
         self.file, self.where = results / "wandb" / "logged" / f"{names}.json", where
-        self.id, self.number, self.parts = "", 0, []
         self.logged: Any = None
         self.read()
 
     def read(self) -> None:
         """Read it again; a damaged one says nothing."""
-        try:
+        content = {}
+        with suppress(OSError, ValueError):
             content = json.loads(self.file.read_text())
-            if content["where"] == self.where:
-                self.id, self.number, self.parts = content["id"], int(content["number"]), list(content["parts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        if content.get("where") != self.where:
+            content = {}
+        self.id, self.parts = content.get("id", ""), content.get("parts", [])
 
     def covers(self, run: Run) -> bool:
         """Whether all of a run was logged; there may be more, as pictures that nobody asks for this time."""
-        return bool(self.id) and self.parts[: len(run.parts)] == run.parts
+        return bool(self.id) and not is_trial() and self.parts[: len(run.parts)] == run.parts
 
     def claim(self) -> None:
         """Lock it until ``close``, and read it again.
@@ -60,17 +60,16 @@ class Mark:
         try:
             fcntl.flock(self.open, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.open.close()
+            self.close()
             raise ConnectionError(BUSY) from None
         except OSError:  # a file system without locks
             pass
         self.read()
 
-    def write(self, run: Run) -> None:
-        """Note that a run is confirmed."""
+    def write(self, name: str, parts: list[str]) -> None:
+        """Note which run is confirmed, and what it is made of."""
         self.open.truncate(0)
-        content = {"where": self.where, "id": run.id(self.number), "number": self.number, "parts": run.parts}
-        self.open.write(json.dumps(content))
+        self.open.write(json.dumps({"where": self.where, "id": name, "parts": parts}))
 
     def close(self) -> None:
         """Unlock it."""

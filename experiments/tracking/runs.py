@@ -4,6 +4,8 @@ A run is made of parts, one per fold, each known by the digest of its prediction
 of what is there now, the run is continued; where it is not, because a fold was trained again, there is a new run.
 """
 
+from collections import defaultdict
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -15,7 +17,8 @@ import yaml
 
 from experiments.results import Cell, Fold
 from experiments.tracking.artifacts import log_files
-from experiments.tracking.figures import curve, seed_scores
+from experiments.tracking.clip_pictures import clip_pictures
+from experiments.tracking.figures import seed_scores
 from mer.evaluation import scoring
 
 if TYPE_CHECKING:
@@ -37,22 +40,31 @@ class Run:
     Attributes:
         label: What it is of its cell and seed.
         kind: Its job type on W&B.
+        metrics: What ``define_metric`` is given, by name.
+        is_complete: Whether nothing will be added to it.
         parts: Digests of what it is made of, see above.
         config: What identifies it, see ``configuration``.
-        figures: Its summary.
+        points: Its history, by step.
         last_step: Of its history.
+        figures: Its summary.
     """
 
     cell: Cell
     seed: int
     label: str
+    metrics: ClassVar = {}
+    is_complete: ClassVar = True
+    points: ClassVar = {}
     figures: ClassVar = {}
-    last_step: ClassVar = -1
 
-    def id(self, number: int = 0) -> str:
-        """Its id on W&B: the same for the same results, another ``number`` where that one cannot be used."""
-        text = f"{group_name(self.cell)} {self.seed} {self.label} {self.parts[0]} {number}"
+    def id(self, after: str = "") -> str:
+        """Its id on W&B: the same for the same results, and another one ``after`` that which cannot be used."""
+        text = f"{group_name(self.cell)} {self.seed} {self.label} {self.parts[0]} {after}"
         return sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell.model} seed{self.seed} {self.label}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -62,13 +74,23 @@ class Run:
         return {
             "group": group_name(cell),
             "job_type": self.kind,
-            "name": f"{cell.model} seed{self.seed} {self.label}",
+            "name": self.name,
             "tags": [tag for tag in tags if tag],
             "config": {**config, "seed": self.seed},
         }
 
+    @property
+    def last_step(self) -> int:
+        return max(self.points, default=-1)
+
     def log(self, run: "wandb.Run") -> None:
-        """Log what is not there yet."""
+        """Log the points that are not there yet."""
+        for name, options in self.metrics.items():
+            run.define_metric(name, **options)
+        start = run.step
+        for step, point in sorted(self.points.items()):
+            if step >= start:
+                run.log(point, step=step)
 
     def finish(self, run: "wandb.Run") -> None:
         """Add what a run has at its end."""
@@ -79,45 +101,44 @@ class FoldRun(Run):
     """The run of a fold, after which it is labelled: its curve."""
 
     kind: ClassVar = "fold"
+    metrics: ClassVar = {
+        "train/loss": {"summary": "min"},
+        "val/*": {"summary": "last"},
+        "train/*": {"summary": "last", "hidden": True},  # panels for the loss alone, not for each term of it
+        "lr": {"hidden": True},
+    }
 
-    @cached_property
+    @property
     def fold(self) -> Fold:
         return Fold(self.cell, self.label, self.seed)
 
     @cached_property
+    def record(self) -> dict[str, Any]:
+        return self.fold.record()
+
+    @cached_property
     def parts(self) -> list[str]:
-        return [_digest(self.fold)]
+        return [_digest(self.fold.file)]
 
     @property
     def config(self) -> dict[str, Any]:
-        record = self.fold.record()
-        shared = configuration(self.cell, self.cell.config(), record)
-        return {**shared, "device": record.get("device"), "fold": self.label}
+        shared = configuration(self.cell, self.cell.config(), self.record)
+        return {**shared, "device": self.record.get("device"), "fold": self.label}
 
     @cached_property
     def points(self) -> dict[int, dict[str, float]]:
-        return curve(self.fold.record().get("curve", []))
-
-    @property
-    def last_step(self) -> int:
-        return max(self.points, default=-1)
+        """The curve, with one learning rate for all groups of parameters."""
+        points: defaultdict[int, dict[str, float]] = defaultdict(dict)
+        for row in self.record.get("curve", []):
+            values = {"lr" if name.startswith("lr-") else name: value for name, value in row.items()}
+            points[row["step"]] |= {name: value for name, value in values.items() if name not in ("step", "epoch")}
+        return points
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        record, table = self.fold.record(), self.fold.read()
-        right = int((table["prediction"] == table["target"]).sum())
-        facts = {name: record[name] for name in ("seconds", "steps", "peak_memory_mb") if name in record}
-        return {**facts, "test/clips": len(table), "test/right": right}
-
-    def log(self, run: "wandb.Run") -> None:
-        run.define_metric("train/loss", summary="min")
-        run.define_metric("val/*", summary="last")
-        run.define_metric("train/*", summary="last", hidden=True)  # panels for the loss alone, not for each term of it
-        run.define_metric("lr", hidden=True)
-        start = run.step
-        for step, point in sorted(self.points.items()):
-            if step >= start:
-                run.log(point, step=step)
+        table = self.fold.read()
+        facts = {name: self.record[name] for name in ("seconds", "steps", "peak_memory_mb") if name in self.record}
+        return {**facts, "test/clips": len(table), "test/right": int((table["prediction"] == table["target"]).sum())}
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,7 @@ class PooledRun(Run):
     label: str = "pooled"
     cache: Path | None = None
     kind: ClassVar = "sweep"
+    metrics: ClassVar = {"folds_done": {"hidden": True}, "running/*": {"step_metric": "folds_done"}}
 
     @cached_property
     def folds(self) -> list[Fold]:
@@ -140,7 +162,7 @@ class PooledRun(Run):
 
     @cached_property
     def parts(self) -> list[str]:
-        return [_digest(fold) for fold in self.folds] + ["pictures"] * (self.cache is not None)
+        return [_digest(fold.file) for fold in self.folds] + ["pictures"] * (self.cache is not None)
 
     @property
     def is_complete(self) -> bool:
@@ -150,6 +172,17 @@ class PooledRun(Run):
     def config(self) -> dict[str, Any]:
         return configuration(self.cell, self.cell.config(), self.folds[-1].record())
 
+    @cached_property
+    def points(self) -> dict[int, dict[str, float | None]]:
+        """The state after each fold; the k-th one is step 2k, and one step more has the tables."""
+        points, confusion = {}, 0
+        for count, fold in enumerate(self.folds, 1):
+            points[2 * count] = {"folds_done": count, "running/seconds": fold.record().get("seconds")}
+            if not self.cell.outer_fold:  # whose scores a search may pick by, but not before every fold is done
+                confusion = confusion + scoring.confusion(fold.read(), self.cell.classes)
+                points[2 * count]["running/uf1"] = float(scoring.uf1(confusion))
+        return points
+
     @property
     def last_step(self) -> int:
         return 2 * len(self.folds) + 1
@@ -158,44 +191,20 @@ class PooledRun(Run):
     def figures(self) -> dict[str, float]:
         return seed_scores(self.cell, self.seed)
 
-    def log(self, run: "wandb.Run") -> None:
-        """Log the state after each fold that has no point yet; the point of the k-th one is step 2k."""
-        run.define_metric("folds_done", hidden=True)
-        run.define_metric("running/*", step_metric="folds_done")
-        start, tables = run.step, []
-        for count, fold in enumerate(self.folds, 1):
-            tables.append(fold.read())
-            if 2 * count < start:
-                continue
-            point = {"folds_done": count, "running/seconds": fold.record().get("seconds")}
-            if not self.cell.outer_fold:  # whose scores a search may pick by, but not before every fold is done
-                pool = pd.concat(tables)
-                point["running/uf1"] = float(scoring.uf1(scoring.confusion(pool, self.cell.classes)))
-            run.log(point, step=2 * count)
-
     def finish(self, run: "wandb.Run") -> None:
         """Add the tables and predictions of what is there."""
         import wandb
 
-        table = self.cell.pooled(self.seed)
-        if table.empty:
-            return
-        columns = dict(table.items())
-        if self.cache:
-            from experiments.tracking.clip_pictures import clip_pictures
-
-            columns |= {
-                name: [None if picture is None else wandb.Image(picture) for picture in pictures]
-                for name, pictures in clip_pictures(self.cell, self.seed, self.cache).items()
-            }
+        table, classes = self.cell.pooled(self.seed), list(self.cell.classes)
         if self.cache or run.step <= self.last_step:  # else they are there already
+            pictures = clip_pictures(self.cell, self.seed, self.cache) if self.cache else {}
             confusion = wandb.plot.confusion_matrix(
-                y_true=table["target"].map(self.cell.classes.index).tolist(),
-                preds=table["prediction"].map(self.cell.classes.index).tolist(),
-                class_names=list(self.cell.classes),
+                y_true=table["target"].map(classes.index).tolist(),
+                preds=table["prediction"].map(classes.index).tolist(),
+                class_names=classes,
                 title="Confusion, true class by predicted class",
             )
-            clips = wandb.Table(columns=list(columns), data=list(map(list, zip(*columns.values()))))
+            clips = wandb.Table(dataframe=table.assign(**pictures))
             run.log({"clips": clips, "confusion": confusion}, step=max(run.step, self.last_step))
         files = {"predictions.csv": table.to_csv(index=False)}
         fingerprint = self.folds[-1].record().get("fingerprint", "")
@@ -241,7 +250,7 @@ class ModelRun(Run):
 
     @cached_property
     def parts(self) -> list[str]:
-        return [sha256(path.read_bytes()).hexdigest()[:16] for path in self.files.values()]
+        return [_digest(path) for path in self.files.values()]
 
     def log(self, run: "wandb.Run") -> None:
         model = log_files(run, self.folder.name, "model", self.files, self.clips, self.fingerprint)
@@ -257,29 +266,24 @@ def configuration(cell: Cell, config: dict[str, Any], record: dict[str, Any]) ->
         config: What was configured.
         record: What was noted when it was trained, see ``Experiment.origin``.
     """
-    versions, data, trainer = record.get("versions", {}), config.get("data", {}), config.get("trainer", {})
-    places = {"root", "cache", *record.get("path_arguments", ())}
-    if "init_args" in data:
-        arguments = {name: value for name, value in data["init_args"].items() if name not in places}
-        config = {**config, "data": {**data, "init_args": arguments}}
-    if "logger" in trainer:  # its address may hold a password
-        config = {**config, "trainer": {name: value for name, value in trainer.items() if name != "logger"}}
+    private = {"root", "cache", "logger", *record.get("path_arguments", ())}  # a logger's address may hold a password
     return {
         **cell.names,
         "recipe": record.get("recipe", ""),
         "classes": list(cell.classes),
-        "configuration": _without_paths(config),
+        "configuration": _without_paths(config, private),
         "commit": record.get("commit"),
-        "versions": {"mer": record.get("mer", ""), **(versions if isinstance(versions, dict) else {})},
+        "versions": {"mer": record.get("mer", ""), **record.get("versions", {})},
     }
 
 
-def _without_paths(config: Any) -> Any:
-    """A configuration without any absolute path."""
+def _without_paths(config: Any, private: Set[str]) -> Any:
+    """A configuration without any absolute path, and without what is called by a private name."""
     if isinstance(config, dict):
-        return {name: _without_paths(value) for name, value in config.items() if not _is_path(value)}
+        shown = {name: value for name, value in config.items() if name not in private and not _is_path(value)}
+        return {name: _without_paths(value, private) for name, value in shown.items()}
     if isinstance(config, list):
-        return [_without_paths(value) for value in config if not _is_path(value)]
+        return [_without_paths(value, private) for value in config if not _is_path(value)]
     return config
 
 
@@ -287,5 +291,5 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~"))
 
 
-def _digest(fold: Fold) -> str:
-    return sha256(fold.file.read_bytes()).hexdigest()[:16]
+def _digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()[:16]

@@ -34,7 +34,7 @@ NO_KEY = (
 )
 
 
-class NoKey(Exception):
+class NoKey(ConnectionError):
     """There is no key for the server."""
 
 
@@ -42,14 +42,14 @@ def connect(settings: "wandb.Settings") -> "wandb.Api":
     """The public API, after a look whether the server answers: wandb itself would try for minutes.
 
     Raises:
-        NoKey: If there is none.
+        NoKey: If there is no key.
         ConnectionError: If the server does not answer, or does not take the key.
     """
     import wandb
 
     server = settings.base_url
     if not (settings.api_key or settings.identity_token_file or _key_in_netrc(server)):
-        raise NoKey
+        raise NoKey(NO_KEY)
     try:
         urlopen(server, timeout=ANSWER).close()
     except HTTPError as error:  # an answer, too

@@ -5,13 +5,11 @@ not confirmed then is uploaded by the next sweep, or by ``mer sync``: all that t
 """
 
 import os
-import shutil
-import tempfile
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from uuid import uuid4
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -37,7 +35,6 @@ class Uploads:
     Attributes:
         left: Runs that are not confirmed, and why.
         problem: Why there was an end before all were tried; empty if there was not.
-        has_key: False if a key for W&B was needed and there is none.
         waiting: Number of runs that are not confirmed yet; None if there was nothing to upload.
     """
 
@@ -45,20 +42,19 @@ class Uploads:
         self.request, self.console = request, console
         self.left: list[str] = []
         self.problem = ""
-        self.has_key = True
         self.waiting: int | None = None
-        self.processes: list[tuple[BaseProcess, Path]] = []
+        self.temporary = TemporaryDirectory(prefix="wandb", ignore_cleanup_errors=True)  # wandb leaves much behind
+        self.processes: list[BaseProcess] = []
         self.first = self._start()
 
     def __enter__(self) -> "Uploads":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.first.close()
-        for process, temporary in self.processes:
+        for process in self.processes:
             process.kill()
             process.join()
-            shutil.rmtree(temporary, ignore_errors=True)
+        self.temporary.cleanup()
 
     def finish(self, limit: float = float("inf")) -> None:
         """Wait until all is uploaded or the time is over; Ctrl-C ends the waiting only.
@@ -76,18 +72,15 @@ class Uploads:
 
     def report(self) -> None:
         """Say in a line what is not uploaded, and why."""
-        again = "the same command" if self.request.models else "`make sync`"
-        if not self.has_key:
-            self._print(f"Weights & Biases has no key here; after `wandb login`, {again} uploads these runs")
-        elif self.problem or self.left:
+        if self.problem or self.left:
+            again = "the same command" if self.request.models else "`make sync`"
             many = f"{len(self.left) or self.waiting or 'some'} runs are not uploaded"
             why = self.problem or self.left[0]
-            self._print(f"Weights & Biases failed, {many} ({why}); the results are complete, {again} uploads the rest")
+            self._print(f"Weights & Biases: {many} ({why}); the results are complete, {again} uploads the rest")
 
     def _start(self) -> Connection:
         connection, theirs = pool.CONTEXT.Pipe()
-        temporary = Path(tempfile.gettempdir(), f"wandb{uuid4().hex[:8]}")  # its own: wandb leaves much behind in it
-        self.processes.append((pool.start(serve, theirs, self.request, dict(os.environ), temporary), temporary))
+        self.processes.append(pool.start(serve, theirs, self.request, dict(os.environ), self.temporary.name))
         theirs.close()
         return connection
 
@@ -103,14 +96,11 @@ class Uploads:
             if kind == "left":
                 self.waiting = news
                 while len(self.processes) < min(PROCESSES, news // SHARE):
-                    helper = self._start()  # it takes runs that nobody is logging; the first waits for what it has
-                    helper.send("end")
-                    helper.close()
+                    self._start().close()  # it takes runs that nobody is logging; the first waits for what it has
             elif kind == "say":
                 self._print(news)
             else:
-                self.left, self.problem = (news, "") if kind == "end" else ([], news)
-                self.has_key = kind != "no key"
+                self.left, self.problem = news
                 return
         self.problem = f"{limit:.0f} s are over"
 
@@ -130,15 +120,13 @@ def sync(results: Path, console: Console) -> int:
     pools = tuple((cell, seed) for cell in cells(results) for seed in cell.seeds())
     with Uploads(Request(results, pools, online=True), console) as uploads:
         uploads.finish()
-    if not uploads.has_key:
+    if uploads.problem == NO_KEY:
         raise InputError(NO_KEY)
     for run in uploads.left:
         console.print(run, highlight=False, soft_wrap=True, markup=False)
+    uploads.report()
     if uploads.left or uploads.problem:
-        uploads.report()
         return 1
-    if uploads.waiting is None:
-        console.print(f"nothing to upload: every run of {results} is on Weights & Biases, or there is none")
-    else:
-        console.print(f"every run of {results} is on Weights & Biases now")
+    done = "nothing to upload" if uploads.waiting is None else "uploaded"
+    console.print(f"{done}: every run of {results} is on Weights & Biases")
     return 0

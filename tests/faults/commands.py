@@ -24,10 +24,11 @@ class Command:
     Args:
         arguments: Of the command line.
         folder: Its output is ``log`` there; commands of one folder share one for temporary files.
+        module: What is run with these arguments.
         environment: Variables besides those of this process.
     """
 
-    def __init__(self, arguments: list[str], folder: Path, **environment: str):
+    def __init__(self, arguments: list[str], folder: Path, module: str = "experiments.cli", **environment: str):
         self.mark = uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "log"
@@ -37,7 +38,7 @@ class Command:
         self.start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={**os.environ, **own, **environment},
                 stdout=log,
                 stderr=log,
