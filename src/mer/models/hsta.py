@@ -81,7 +81,7 @@ class Attention(nn.Module):
         q = self.split(self.query(queries))  # (B, heads, M, D / heads)
         k, v = self.split(self.key(tokens)), self.split(self.value(tokens))  # (B, heads, N, D / heads)
         q, v = q.to(k.dtype), v.to(k.dtype)  # in a stack, a layer with a bias returns float32 under autocast
-        with torch.autocast(q.device.type, enabled=False):  # which would cast within the plain attention of a stack
+        with torch.autocast("cuda", enabled=False):  # which would cast within the plain attention of a stack on a GPU
             mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, M, D / heads)
         return self.project(mixed.transpose(1, 2).flatten(2))  # (B, M, D)
 
