@@ -107,7 +107,7 @@ def registered(few, tmp_path_factory):
         ("--data.apex=spotted", "--data.num_frames=4", "--data.method=farneback"),
         ("--data.motion=both",),
         ("--data.motion=both", "--data.backend=torch", "--data.crop_size=48"),
-        ("--data.motion=pairs",),
+        ("--data.motion=pairs", "--data.method=farneback"),
         (),
     ],
     ids=["head", "size", "spotted", "both", "both-torch", "pairs", "registered"],
