@@ -22,7 +22,7 @@ from tests.conftest import write_flow_maps
 P = ["p_negative", "p_positive", "p_surprise"]
 SMALL = {
     "ahmsa_net": ("--model.network.widths=[4,8]", "--model.network.depths=[1,1]", "--model.network.heads=[1,2]"),
-    "hsta": ("--data.input_size=34", "--model.layer_decay=0.8", "--model.network.drop_path=0.3"),
+    "hsta": ("--data.input_size=26", "--model.layer_decay=0.8", "--model.network.drop_path=0.3"),
     "ststnet": ("--trainer.gradient_clip_val=0.5",),
     "timm_baseline": ("--model.network.name=test_resnet",),
 }
