@@ -105,7 +105,7 @@ def registered(few, tmp_path_factory):
         ("--data.head_motion=removed",),
         ("--data.crop_size=96",),
         ("--data.apex=spotted", "--data.num_frames=4", "--data.method=farneback"),
-        ("--data.motion=both",),
+        ("--data.motion=both", "--data.method=farneback"),
         ("--data.motion=both", "--data.backend=torch", "--data.crop_size=48"),
         ("--data.motion=pairs", "--data.method=farneback"),
         (),
