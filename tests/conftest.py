@@ -21,9 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = ("test_stacks.py", "test_sweeps.py", "test_uploads.py", "test_onnx_export.py", "test_notebook.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, or a process would do it alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_notebook.py")
+    """Begin with the longest files, or a process would do one alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def write_flow_maps(root: Path, subjects: int = 3, clips: int = 6, seed: int = 0) -> Path:

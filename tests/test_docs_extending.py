@@ -1,15 +1,16 @@
 """The network, loss, callback and datasets of docs/extending.md, run as they stand, from a folder of their own."""
 
 import json
-import os
 import re
-import subprocess
 import sys
+from multiprocessing import process
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from experiments.cli import main
 
 HERE = Path(__file__).parents[1]
 TEXT = (HERE / "docs/extending.md").read_text()
@@ -22,19 +23,19 @@ def test_the_examples_are_there():
 
 
 @pytest.fixture
-def mer(tmp_path):
-    """The command line in a folder that has the examples in ``lab``."""
+def mer(tmp_path, monkeypatch, capsys):
+    """The command line in a folder that has the examples in ``lab``, where Python finds them."""
     (tmp_path / "lab").mkdir()
     for name, content in EXAMPLES.items():
         (tmp_path / "lab" / name).write_text(content)
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "ORIGINAL_DIR", str(tmp_path))  # where workers begin
+    monkeypatch.syspath_prepend(tmp_path / "lab")
 
     def run(*arguments: str) -> str:
-        paths = os.pathsep.join([str(HERE / "src"), str(HERE), str(tmp_path / "lab")])
-        command = [sys.executable, "-m", "experiments.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": paths}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert main(list(arguments)) == 0
+        return capsys.readouterr().out
 
     return run
 

@@ -106,7 +106,7 @@ class TestConfigurations:
             with contained():
                 parse(Job("flow_maps", "ststnet", options=tuple(f"--{name}={value}" for name, value in options)))
 
-        feed(OPTIONS, test, 20, 600)
+        feed(OPTIONS, test, 10, 600)
 
     def test_a_mutated_file(self, feed):
         whole = yaml.safe_dump(CONFIG).encode()
@@ -116,7 +116,7 @@ class TestConfigurations:
             with contained():
                 parse(Job("flow_maps", "ststnet", options=("--config", str(folder / "recipe.yaml"))))
 
-        feed(EDITS, test, 20, 500)
+        feed(EDITS, test, 10, 500)
 
     def test_a_file_that_holds_anything(self, feed):
         def test(tree: object, folder: Path) -> None:
@@ -127,7 +127,7 @@ class TestConfigurations:
         feed(
             st.one_of(TREE, st.fixed_dictionaries({"trainer": TREE}), st.fixed_dictionaries({"model": TREE})),
             test,
-            20,
+            10,
             500,
         )
 

@@ -100,7 +100,7 @@ class TestSheets:
         def test(change: tuple, folder: Path) -> None:
             read_release(name, releases[name], folder, lambda path: path.write_bytes(mutate_member(whole, *change)))
 
-        feed(st.tuples(st.floats(0, 1), EDITS), test, 15, 500)
+        feed(st.tuples(st.floats(0, 1), EDITS), test, 10, 500)
 
 
 SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">{}</worksheet>'
@@ -198,7 +198,7 @@ class TestPictures:
                 assert isinstance(Entry(work, folder / "x").tensors(), str | dict)
                 read_image(frames[1].path)
 
-        feed(EDITS, test, 15, 400)
+        feed(EDITS, test, 8, 400)
 
     def test_a_frame_that_claims_to_be_huge(self, suffix, tmp_path):
         whole = picture(suffix)

@@ -238,7 +238,7 @@ class StackedNetwork(Network):
         numbers = next(self.drawn, None)
         if numbers is None:
             count = len(self.keep_rates)
-            steps = max(1, NUMBERS_PER_DRAW // max(1, count))
+            steps = max(1, NUMBERS_PER_DRAW // count) if count else 1
             drawn = torch.empty(self.size, steps, count, device=self.keep_rates.device)
             for slot, generator in zip(drawn, self.generators, strict=True) if count else ():
                 slot.uniform_(generator=generator)

@@ -15,13 +15,14 @@ from mer import InputError
 
 @pytest.fixture(scope="module", autouse=True)
 def light_server():
-    """A fork server that has imported nothing large: two tests kill it, and then it starts anew."""
-    before = list(forkserver._forkserver._preload_modules)
-    forkserver._forkserver._stop()
+    """A fork server that has imported nothing large: two tests kill it. The one of the other files waits meanwhile."""
+    server = forkserver._forkserver
+    before = vars(server).copy()
+    server.__init__()
     pool.CONTEXT.set_forkserver_preload([pool.SERVER])
     yield
-    forkserver._forkserver._stop()
-    pool.CONTEXT.set_forkserver_preload(before)
+    server._stop()
+    vars(server).update(before)
 
 
 def begin() -> None:

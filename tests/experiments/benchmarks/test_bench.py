@@ -54,7 +54,7 @@ def test_bytes_are_those_of_the_tensors_that_live():
 
 def test_a_fold_in_a_stack_takes_little_more_memory_than_alone():
     alone, two, six = (
-        fold_speed.per_epoch("ststnet", "cpu", folds, folds > 1, 1, "--data.batch_size=256")["memory"]
+        fold_speed.per_epoch("ststnet", "cpu", folds, folds > 1, 1, "--data.batch_size=128")["memory"]
         for folds in (1, 2, 6)
     )
     assert (six - two) / 4 < 1.3 * alone

@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
+from data_modules.processes import whole_files
 from experiments.cli import main
 from tests.browser import CHROMIUM
 from tests.devtools import open_browser
@@ -40,9 +42,9 @@ class Server:
         self.said = self.process.stdout.readline()
         self.address = re.search(r"http://\S+", self.said)[0]
 
-    def end(self, number=signal.SIGINT):
+    def end(self):
         """Interrupt it: its exit status."""
-        self.process.send_signal(number)
+        self.process.send_signal(signal.SIGINT)
         status = self.process.wait(60)
         self.process.stdout.close()
         shutil.rmtree(self.temporary)
@@ -168,10 +170,28 @@ def test_nothing_is_kept_and_no_name_is_written(server):
     assert server.end() == 0 and server.errors.read_text() == ""
 
 
-def test_other_hosts_are_warned_of(models, tmp_path):
-    server = Server(tmp_path, "--model", str(models[0]), "--host", "0.0.0.0")
-    assert server.end(signal.SIGTERM) == 0
-    assert "--host 0.0.0.0: anybody who reaches this machine can use this page" in server.errors.read_text()
+@pytest.fixture
+def signals():
+    """What the command makes of signals ends with the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
+def test_other_hosts_are_warned_of_and_a_kill_is_as_ctrl_c(models, monkeypatch, signals, capsys):
+    start = uvicorn.Server.startup
+
+    async def start_and_end(server, sockets):
+        await start(server, sockets)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(uvicorn.Server, "startup", start_and_end)
+    monkeypatch.setattr(whole_files, "use_own_temporary_folder", lambda: None)
+    words = ["demo", "--model", str(models[0]), "--host", "0.0.0.0", "--port", "0"]
+    monkeypatch.setattr(sys, "argv", ["mer", *words])  # as the program, which has signals of its own
+    assert main() == 0
+    assert "--host 0.0.0.0: anybody who reaches this machine can use this page" in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_one_line(models, capsys):

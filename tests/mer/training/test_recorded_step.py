@@ -17,7 +17,7 @@ MODELS = {
     "ahmsa_net": ("--model.ema_decay=0.5", "--trainer.gradient_clip_val=0.1"),
     "hsta": ("--data.input_size=24", "--model.network.stages=1", "--model.network.dropout=0.1"),
     "ststnet": ("--model.class_weight_power=0.5",),
-    "timm_baseline": ("--model.network.name=test_resnet", "--data.input_size=32"),
+    "timm_baseline": ("--model.network.name=test_resnet", "--data.input_size=16"),
 }
 
 
