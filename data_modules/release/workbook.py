@@ -17,7 +17,8 @@ LARGEST = 10 << 20
 """Bytes of a workbook that are read at most: the largest real one has 70 kB."""
 LARGEST_UNPACKED = 20 << 20
 MOST_WORKSHEETS, MOST_ROWS, MOST_COLUMNS = 20, 20_000, 100
-"""What a cell may claim of its place without costing hours, DFME has 7,526 clips; columns further to the right are not read."""
+"""What a cell may claim of its place without costing hours; columns further to the right are not read. DFME has 7,526
+clips."""
 MEMORY = 1 << 30  # bytes for the process that reads a workbook
 PATIENCE = 60  # seconds for it; a real one takes a tenth
 Line = tuple[int, list[str]]
