@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from experiments.jobs import Job
     from experiments.results import Fold
 
-FEW = (
-    8  # folds of a stack on a CPU: more gain AHMSA-Net a little and cost STSTNet much, whose maps then leave the caches
-)
+FEW = 8  # folds that are trained at once unmeasured; on a CPU also at most, as STSTNet's maps then leave the caches
 OF_MEMORY = 0.8  # part of the free memory that a stack may fill; the rest is for what grows in fragments
 
 

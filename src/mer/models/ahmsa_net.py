@@ -250,8 +250,9 @@ class AHMSANet(Network):
             raise ValueError(f"AHMSA-Net's spatial gate needs an odd kernel, not {kernel}")
         self.cell = size // finest
         new = widths[0] - flow_channels
-        stem = (nn.Conv2d(flow_channels, new, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(new)) if new else ()
-        self.stem = nn.Sequential(*stem) if new else None
+        self.stem = None
+        if new:
+            self.stem = nn.Sequential(nn.Conv2d(flow_channels, new, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(new))
         self.levels = nn.ModuleList()
         for level, (width, depth, count) in enumerate(zip(widths, depths, heads, strict=True)):
             side = finest // 2**level
